@@ -1,0 +1,3 @@
+"""Loads the hooks for notebooks, which must act above both tests/ and notebooks/."""
+
+pytest_plugins = ["tests.notebook_hooks"]

@@ -1,0 +1,58 @@
+"""Consensus training: per-example gradients, and the rules that reduce them to one update.
+
+    examples -> losses (B,) -> per-weight statistics -> rule -> update -> .grad -> optimizer
+
+Loss function, model and optimizer stay as they are; only the reduction changes. The ARC tasks
+are in `consensus_lib.arc`, the course's figures in `consensus_lib.lab`.
+"""
+
+from consensus_lib import arc
+from consensus_lib.checks import GradientCheck, GradientMismatch, check_gradients
+from consensus_lib.gradients import per_example_gradients
+from consensus_lib.recording import Tape, backward, record
+from consensus_lib.report import ParameterReport, Report
+from consensus_lib.rules import (
+    AgreementWeighted,
+    AndMask,
+    Consensus,
+    Mean,
+    PowerMean,
+    RandomMask,
+    Rule,
+    SignVote,
+    SmallestMagnitude,
+)
+from consensus_lib.statistics import GradientStatistics, statistics_of
+from consensus_lib.training import Diverged, History, stop_at_loss, train
+from consensus_lib.updates import HeldWeights, apply_update, hold_masked_weights
+
+__all__ = [
+    "AgreementWeighted",
+    "AndMask",
+    "Consensus",
+    "Diverged",
+    "GradientCheck",
+    "GradientMismatch",
+    "GradientStatistics",
+    "HeldWeights",
+    "History",
+    "Mean",
+    "ParameterReport",
+    "PowerMean",
+    "RandomMask",
+    "Report",
+    "Rule",
+    "SignVote",
+    "SmallestMagnitude",
+    "Tape",
+    "apply_update",
+    "arc",
+    "backward",
+    "check_gradients",
+    "hold_masked_weights",
+    "per_example_gradients",
+    "record",
+    "statistics_of",
+    "stop_at_loss",
+    "train",
+]

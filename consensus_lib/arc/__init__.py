@@ -1,0 +1,34 @@
+"""ARC in the course: tasks, their tensors, a small network, and scores."""
+
+from consensus_lib.arc.encoding import (
+    Group,
+    cell_loss,
+    encode_grid,
+    encode_pairs,
+    unseen_colours,
+)
+from consensus_lib.arc.fitting import ArcHistory, Examination, fit
+from consensus_lib.arc.network import TinyConv
+from consensus_lib.arc.scoring import Score, copy_baseline, score
+from consensus_lib.arc.tasks import Pair, Task, as_grid, load_task, task_ids, teaching_task_ids
+
+__all__ = [
+    "ArcHistory",
+    "Examination",
+    "Group",
+    "Pair",
+    "Score",
+    "Task",
+    "TinyConv",
+    "as_grid",
+    "cell_loss",
+    "copy_baseline",
+    "encode_grid",
+    "encode_pairs",
+    "fit",
+    "load_task",
+    "score",
+    "task_ids",
+    "teaching_task_ids",
+    "unseen_colours",
+]

@@ -1,0 +1,1 @@
+"""The lab: the course's figures and panels."""

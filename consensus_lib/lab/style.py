@@ -1,0 +1,102 @@
+"""The one look of the course: colours, line styles, sizes, and a figure that shows itself."""
+
+from collections.abc import Mapping
+from io import BytesIO
+from types import MappingProxyType
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+
+DPI = 100
+TEXT_SIZE = 13
+TITLE_SIZE = 15
+NEUTRAL = "#5F5F5F"
+PALE = "#E8E8E8"
+
+
+def _line(color: str, linestyle: Any) -> Mapping[str, Any]:
+    return MappingProxyType({"color": color, "linestyle": linestyle, "linewidth": 2.5})
+
+
+# Okabe and Ito, "Color Universal Design", 2008. Line styles tell the same once more, for
+# readers who see no hue and for grey print.
+MEAN = _line("#0072B2", "-")
+CONSENSUS = _line("#D55E00", "--")
+OTHER_RULES = (
+    _line("#009E73", "-."),
+    _line("#CC79A7", ":"),
+    _line("#E69F00", (0, (6, 1, 1, 1, 1, 1))),
+    _line("#56B4E9", (0, (1, 1))),
+)
+
+
+class Picture(Figure):
+    """A figure of fixed size that Jupyter shows as a PNG, without pyplot and its global state.
+
+    `alt` is the text for readers who do not see the picture; by default its title.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        FigureCanvasAgg(self)
+        self.alt = ""
+
+    @property
+    def title(self) -> str:
+        """The title above the figure, else that of the first axes that has one."""
+        titles = [self.get_suptitle(), *(axes.get_title() for axes in self.axes)]
+        return next((title for title in titles if title), "untitled")
+
+    def png(self) -> bytes:
+        """Return the picture as PNG bytes, the same for the same picture and library versions."""
+        buffer = BytesIO()
+        self.canvas.print_png(buffer, metadata={"Software": None})
+        return buffer.getvalue()
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, str]]:
+        return self.png(), {"alt": self.alt or self.title}
+
+    def __repr__(self) -> str:
+        return f"<Picture: {self.title}>"
+
+    __str__ = __repr__
+
+
+def new_figure(
+    rows: int = 1,
+    cols: int = 1,
+    size: tuple[float, float] = (8.0, 4.5),
+    title: str = "",
+    **kw: Any,
+) -> tuple[Picture, Any]:
+    """Return a Picture and its axes in the course's look.
+
+    size: inches (width, height), at 100 dots an inch. title: above all axes. **kw: as for
+    `Figure.subplots` (sharex, gridspec_kw, ...). The axes are one Axes, or an array of them
+    when there are several. Sets everything on the objects and reads or writes no rcParams, which
+    are global: panels draw from several threads.
+    """
+    figure = Picture(figsize=size, dpi=DPI, layout="constrained", facecolor="white")
+    axes = figure.subplots(rows, cols, **kw)
+    for ax in figure.axes:
+        ax.set_facecolor("white")
+        ax.tick_params(labelsize=TEXT_SIZE)
+        ax.spines[["top", "right"]].set_visible(False)
+    if title:
+        figure.suptitle(title, fontsize=TITLE_SIZE)
+    return figure, axes
+
+
+def label(ax: Axes, title: str = "", x: str = "", y: str = "") -> None:
+    """Write the title and the names (with units) of the axes in the course's sizes."""
+    ax.set_title(title, fontsize=TEXT_SIZE)
+    ax.set_xlabel(x, fontsize=TEXT_SIZE)
+    ax.set_ylabel(y, fontsize=TEXT_SIZE)
+
+
+def add_legend(ax: Axes, **kw: Any) -> Legend:
+    """Add a legend in the course's size, with lines long enough to tell their styles apart."""
+    return ax.legend(fontsize=TEXT_SIZE, frameon=False, handlelength=3, **kw)

@@ -1,0 +1,291 @@
+"""From statistics to an update: each class is one way to reduce the gradients of N voters.
+
+Notation, at one weight: g_i the gradient of voter i, m = mean_i g_i, s = mean_i sign(g_i).
+A rule's update takes the place of the mean gradient: an optimizer *subtracts* it.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from consensus_lib.statistics import (
+    Agreed,
+    Down,
+    GradientStatistics,
+    Least,
+    LogPowerSum,
+    Statistic,
+    Sum,
+    Touched,
+    Unopposed,
+    Up,
+    statistics_of,
+)
+
+__all__ = [
+    "AgreementWeighted",
+    "AndMask",
+    "Consensus",
+    "Mean",
+    "PowerMean",
+    "RandomMask",
+    "Rule",
+    "SignVote",
+    "SmallestMagnitude",
+]
+
+Answers = Mapping[Statistic, Tensor]
+
+
+class Rule(ABC):
+    """An immutable way to reduce voters; works on any device and floating dtype."""
+
+    @property
+    @abstractmethod
+    def needs(self) -> frozenset[Statistic]:
+        """The statistics that the rule asks for."""
+
+    @abstractmethod
+    def update(self, answers: Answers, count: int) -> Tensor:
+        """The update of one parameter, a tensor of its shape (of any dtype).
+
+        Args:
+            answers: each needed statistic, a tensor of the parameter's shape.
+            count: the number of voters, N >= 1.
+        """
+
+    def reduce(self, gradients: Tensor) -> Tensor:
+        """Reduce a stack of gradients (N, ...) over its voters to (...), in the same dtype.
+
+        Raises:
+            ValueError: for a scalar or an empty batch.
+            TypeError: for a tensor that is not floating.
+            FloatingPointError: for a nan or inf, naming the voter.
+        """
+        return self(statistics_of({"gradients": gradients}))["gradients"]
+
+    def __call__(self, statistics: GradientStatistics) -> dict[str, Tensor]:
+        """The update of every parameter, {name: tensor of its shape, in the gradients' dtype}.
+
+        Raises:
+            ValueError: if a statistic that the rule needs was not gathered.
+        """
+        statistics.require(self.needs, repr(self))
+        return {
+            name: self.update(answers, statistics.count).to(statistics.dtypes[name])
+            for name, answers in statistics.by_parameter.items()
+        }
+
+
+def _agreement(answers: Answers, count: int, threshold: float) -> Tensor:
+    """Where |s| >= threshold; counted in whole votes, so that 2/3 of 3 voters is 2."""
+    votes_needed = math.ceil(threshold * count - 1e-9)
+    return (answers[Up()] - answers[Down()]).abs() >= votes_needed
+
+
+def _checked_threshold(threshold: float) -> None:
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold is a share of agreement in [0, 1], not {threshold}")
+
+
+@dataclass(frozen=True)
+class Mean(Rule):
+    """The mean gradient m: ordinary training."""
+
+    @property
+    def needs(self) -> frozenset[Statistic]:
+        """See `Rule.needs`."""
+        return frozenset({Sum()})
+
+    def update(self, answers: Answers, count: int) -> Tensor:
+        """See `Rule.update`."""
+        return answers[Sum()] / count
+
+
+@dataclass(frozen=True)
+class Consensus(Rule):
+    """The least magnitude with the common sign where all voters agree, else 0.
+
+    zeros="veto" is the literal definition: a zero gradient blocks the weight, since the least
+    magnitude is then 0. With zeros="abstain" only non-zero gradients vote, and the least of
+    them is taken. At each weight the veto update is the least-norm point of the interval
+    [min g_i, max g_i]: MGDA (Désidéri 2012; Sener and Koltun 2018, arXiv 1810.04650) done
+    coordinate by coordinate. Adasum, AdaCons and Agr-Sum are other methods that share the word.
+    """
+
+    zeros: Literal["veto", "abstain"] = "veto"
+
+    def __post_init__(self) -> None:
+        if self.zeros not in ("veto", "abstain"):
+            raise ValueError(f"zeros is 'veto' or 'abstain', not {self.zeros!r}")
+
+    @property
+    def needs(self) -> frozenset[Statistic]:
+        """See `Rule.needs`."""
+        return frozenset({Agreed()} if self.zeros == "veto" else {Unopposed()})
+
+    def update(self, answers: Answers, count: int) -> Tensor:
+        """See `Rule.update`."""
+        if self.zeros == "veto":
+            return answers[Agreed()]
+        unopposed = answers[Unopposed()]
+        return torch.where(torch.isinf(unopposed), 0.0, unopposed)
+
+
+@dataclass(frozen=True)
+class AndMask(Rule):
+    """m where |s| >= threshold, else 0 (Parascandolo et al. 2020, arXiv 2009.00329).
+
+    rescale=True divides the update of each tensor by the share of its weights that were kept,
+    as the paper's published code does.
+    """
+
+    threshold: float = 1.0
+    rescale: bool = False
+
+    def __post_init__(self) -> None:
+        _checked_threshold(self.threshold)
+
+    @property
+    def needs(self) -> frozenset[Statistic]:
+        """See `Rule.needs`."""
+        return frozenset({Sum(), Up(), Down()})
+
+    def update(self, answers: Answers, count: int) -> Tensor:
+        """See `Rule.update`."""
+        mean = answers[Sum()] / count
+        mask = _agreement(answers, count, self.threshold)
+        update = torch.where(mask, mean, 0.0)
+        if not self.rescale:
+            return update
+        kept = mask.to(mean.dtype).mean()
+        return torch.where(kept > 0, update / kept, update)
+
+
+@dataclass(frozen=True)
+class AgreementWeighted(Rule):
+    """m |s|: the mean, weighted by how far the signs agree."""
+
+    @property
+    def needs(self) -> frozenset[Statistic]:
+        """See `Rule.needs`."""
+        return frozenset({Sum(), Up(), Down()})
+
+    def update(self, answers: Answers, count: int) -> Tensor:
+        """See `Rule.update`."""
+        mean = answers[Sum()] / count
+        return mean * ((answers[Up()] - answers[Down()]).abs().to(mean.dtype) / count)
+
+
+@dataclass(frozen=True)
+class PowerMean(Rule):
+    """sign(s) (mean_i |g_i|^p)^(1/p) where |s| >= threshold, else 0.
+
+    With threshold 1: p = 1 is the AND-mask, p = 0 the geometric mean of Parascandolo et al.
+    2020 (arXiv 2009.00329, section 3), p = -1 the harmonic mean, p = -inf the consensus.
+    Below 1 the magnitudes are those of all voters, whichever way they vote. At p <= 0 a zero
+    gradient makes the update 0.
+    """
+
+    p: float
+    threshold: float = 1.0
+
+    def __post_init__(self) -> None:
+        _checked_threshold(self.threshold)
+        if math.isnan(self.p) or self.p == math.inf:
+            raise ValueError(f"p is a number below inf (or -inf), not {self.p}")
+
+    @property
+    def needs(self) -> frozenset[Statistic]:
+        """See `Rule.needs`."""
+        return frozenset({Up(), Down(), self._magnitudes})
+
+    @property
+    def _magnitudes(self) -> Statistic:
+        return Least() if self.p == -math.inf else LogPowerSum(self.p)
+
+    def update(self, answers: Answers, count: int) -> Tensor:
+        """See `Rule.update`."""
+        magnitude = answers[self._magnitudes]
+        if self.p == 0:
+            magnitude = (magnitude / count).exp()
+        elif self.p > -math.inf:
+            magnitude = ((magnitude - math.log(count)) / self.p).exp()
+        sign = torch.sign(answers[Up()] - answers[Down()])
+        return torch.where(_agreement(answers, count, self.threshold), sign * magnitude, 0.0)
+
+
+@dataclass(frozen=True)
+class SignVote(Rule):
+    """sign(s): signSGD with majority vote (Bernstein et al. 2018, arXiv 1810.05291)."""
+
+    @property
+    def needs(self) -> frozenset[Statistic]:
+        """See `Rule.needs`."""
+        return frozenset({Up(), Down()})
+
+    def update(self, answers: Answers, count: int) -> Tensor:
+        """See `Rule.update`."""
+        return torch.sign(answers[Up()] - answers[Down()])
+
+
+@dataclass(frozen=True)
+class RandomMask(Rule):
+    """Control: the mean on randomly chosen weights, 0 elsewhere.
+
+    Of each tensor a share `ratio` of the weights is chosen, or with ratio=None as many as have
+    consensus; always among the weights at which some voter is non-zero, so that the choice is
+    not wasted on weights that would not move anyway.
+
+    Args:
+        ratio: the share of the tensor's weights, in [0, 1], or None.
+        generator: source of the random choice; None is torch's global one.
+    """
+
+    ratio: float | None = None
+    generator: torch.Generator | None = None
+
+    def __post_init__(self) -> None:
+        if self.ratio is not None and not 0 <= self.ratio <= 1:
+            raise ValueError(f"ratio is a share of weights in [0, 1] or None, not {self.ratio}")
+
+    @property
+    def needs(self) -> frozenset[Statistic]:
+        """See `Rule.needs`."""
+        return frozenset({Sum(), Touched()} | ({Agreed()} if self.ratio is None else set()))
+
+    def update(self, answers: Answers, count: int) -> Tensor:
+        """See `Rule.update`."""
+        mean = answers[Sum()] / count
+        if self.ratio is None:
+            size = int((answers[Agreed()] != 0).sum())
+        else:
+            size = round(self.ratio * mean.numel())
+        device = mean.device if self.generator is None else self.generator.device
+        lots = torch.rand(mean.shape, generator=self.generator, device=device).to(mean.device)
+        # lots lie in [0, 1): the penalty ranks every untouched weight behind every touched one
+        ranked = (lots + 2.0 * ~answers[Touched()]).flatten().argsort()
+        mask = torch.zeros(mean.numel(), dtype=torch.bool, device=mean.device)
+        mask[ranked[:size]] = True
+        return torch.where(mask.view_as(mean), mean, 0.0)
+
+
+@dataclass(frozen=True)
+class SmallestMagnitude(Rule):
+    """Control: sign(m) min_i |g_i|, nothing masked for disagreement."""
+
+    @property
+    def needs(self) -> frozenset[Statistic]:
+        """See `Rule.needs`."""
+        return frozenset({Sum(), Least()})
+
+    def update(self, answers: Answers, count: int) -> Tensor:
+        """See `Rule.update`."""
+        return torch.sign(answers[Sum()]) * answers[Least()]

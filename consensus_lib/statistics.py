@@ -1,0 +1,300 @@
+"""What a batch says of each weight: statistics that fold over voters and merge across chunks.
+
+Notation: N voters; g_i is the gradient of voter i at one weight. A *stack* is a tensor (N, ...)
+whose dimension 0 is the voter; a statistic has the shape (...) that is left. Every statistic of
+two sets of voters together follows from the statistics of each: that is all a stream needs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "Agreed",
+    "Down",
+    "GradientStatistics",
+    "Least",
+    "LogPowerSum",
+    "Statistic",
+    "Sum",
+    "Touched",
+    "Unopposed",
+    "Up",
+    "statistics_of",
+]
+
+
+class Statistic(ABC):
+    """One question about the voters of a weight."""
+
+    @abstractmethod
+    def of(self, stack: Tensor) -> Tensor:
+        """The answer for a stack (N, ...), N >= 1: a tensor (...)."""
+
+    @abstractmethod
+    def merge(self, a: Tensor, b: Tensor) -> Tensor:
+        """The answer for two sets of voters together, from the answers for each."""
+
+
+class _Additive(Statistic):
+    def merge(self, a: Tensor, b: Tensor) -> Tensor:
+        return a + b
+
+
+@dataclass(frozen=True)
+class Sum(_Additive):
+    """The sum of the gradients, sum_i g_i."""
+
+    def of(self, stack: Tensor) -> Tensor:
+        """See `Statistic.of`."""
+        return stack.sum(dim=0)
+
+
+@dataclass(frozen=True)
+class Up(_Additive):
+    """How many voters have g_i > 0 (int32)."""
+
+    def of(self, stack: Tensor) -> Tensor:
+        """See `Statistic.of`."""
+        return (stack > 0).sum(dim=0, dtype=torch.int32)
+
+
+@dataclass(frozen=True)
+class Down(_Additive):
+    """How many voters have g_i < 0 (int32)."""
+
+    def of(self, stack: Tensor) -> Tensor:
+        """See `Statistic.of`."""
+        return (stack < 0).sum(dim=0, dtype=torch.int32)
+
+
+@dataclass(frozen=True)
+class Touched(Statistic):
+    """Whether any voter has g_i != 0 (bool)."""
+
+    def of(self, stack: Tensor) -> Tensor:
+        """See `Statistic.of`."""
+        return (stack != 0).any(dim=0)
+
+    def merge(self, a: Tensor, b: Tensor) -> Tensor:
+        """See `Statistic.merge`."""
+        return a | b
+
+
+@dataclass(frozen=True)
+class Least(Statistic):
+    """The least magnitude, min_i |g_i|; a zero gradient counts as 0."""
+
+    def of(self, stack: Tensor) -> Tensor:
+        """See `Statistic.of`."""
+        return stack.abs().amin(dim=0)
+
+    def merge(self, a: Tensor, b: Tensor) -> Tensor:
+        """See `Statistic.merge`."""
+        return torch.minimum(a, b)
+
+
+def _minmod(least: Tensor, greatest: Tensor) -> Tensor:
+    return least.clamp(min=0) + greatest.clamp(max=0)
+
+
+@dataclass(frozen=True)
+class Agreed(Statistic):
+    """The signed least magnitude where all g_i have the same non-zero sign, else 0.
+
+    This is the minmod limiter of finite-volume schemes, min_i(g_i)^+ + max_i(g_i)^-, and it is
+    associative: the minmod of two partial answers is the answer for all.
+    """
+
+    def of(self, stack: Tensor) -> Tensor:
+        """See `Statistic.of`."""
+        return _minmod(stack.amin(dim=0), stack.amax(dim=0))
+
+    def merge(self, a: Tensor, b: Tensor) -> Tensor:
+        """See `Statistic.merge`."""
+        return _minmod(torch.minimum(a, b), torch.maximum(a, b))
+
+
+@dataclass(frozen=True)
+class Unopposed(Statistic):
+    """`Agreed` among the non-zero g_i only: 0 where every g_i is 0, inf where signs conflict.
+
+    Zero is the neutral element (nobody has voted yet) and inf the absorbing one (a conflict
+    stays a conflict), which makes the merge associative.
+    """
+
+    def of(self, stack: Tensor) -> Tensor:
+        """See `Statistic.of`."""
+        up = torch.where(stack > 0, stack, torch.inf).amin(dim=0)
+        down = torch.where(stack < 0, stack, -torch.inf).amax(dim=0)
+        return self._combine(up, down)
+
+    def merge(self, a: Tensor, b: Tensor) -> Tensor:
+        """See `Statistic.merge`."""
+        up = torch.minimum(*(torch.where(x > 0, x, torch.inf) for x in (a, b)))
+        down = torch.maximum(*(torch.where(x < 0, x, -torch.inf) for x in (a, b)))
+        conflict = torch.isinf(a) | torch.isinf(b)
+        return torch.where(conflict, torch.inf, self._combine(up, down))
+
+    @staticmethod
+    def _combine(up: Tensor, down: Tensor) -> Tensor:
+        """`up`, `down`: the non-zero gradient nearest 0 on each side, infinite where none."""
+        one_side = torch.where(torch.isinf(down), up, down)
+        nobody = torch.isinf(up) & torch.isinf(down)
+        conflict = torch.isfinite(up) & torch.isfinite(down)
+        return torch.where(conflict, torch.inf, torch.where(nobody, 0.0, one_side))
+
+
+@dataclass(frozen=True)
+class LogPowerSum(Statistic):
+    """log sum_i |g_i|^p in float64; for p = 0 its counterpart sum_i log |g_i|.
+
+    The logarithm keeps tiny gradients from overflowing at negative p.
+    """
+
+    p: float
+
+    def of(self, stack: Tensor) -> Tensor:
+        """See `Statistic.of`."""
+        logs = stack.abs().double().log()
+        return logs.sum(dim=0) if self.p == 0 else (self.p * logs).logsumexp(dim=0)
+
+    def merge(self, a: Tensor, b: Tensor) -> Tensor:
+        """See `Statistic.merge`."""
+        return a + b if self.p == 0 else torch.logaddexp(a, b)
+
+
+class _Stack(dict[Statistic, Tensor]):
+    """The statistics of one stacked gradient, each computed when it is first asked for."""
+
+    def __init__(self, stack: Tensor) -> None:
+        super().__init__()
+        self.stack = stack
+
+    def __missing__(self, statistic: Statistic) -> Tensor:
+        self[statistic] = answer = statistic.of(self.stack)
+        return answer
+
+
+class GradientStatistics:
+    """The statistics of every parameter for one set of voters.
+
+    Attributes:
+        count: how many voters, N.
+        by_parameter: {parameter name: {statistic: tensor of the parameter's shape}}; half
+            precisions are widened to float32.
+        dtypes: {parameter name: dtype of its gradients, which is that of its update}.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        by_parameter: dict[str, dict[Statistic, Tensor]],
+        dtypes: dict[str, torch.dtype],
+    ) -> None:
+        self.count = count
+        self.by_parameter = by_parameter
+        self.dtypes = dtypes
+
+    def __repr__(self) -> str:
+        return f"GradientStatistics({self.count} voters, {len(self.by_parameter)} parameters)"
+
+    def require(self, needs: Iterable[Statistic], who: str) -> None:
+        """Raise ValueError if a statistic that `who` needs was not gathered."""
+        for name, answers in self.by_parameter.items():
+            lacking = [] if isinstance(answers, _Stack) else [s for s in needs if s not in answers]
+            if lacking:
+                raise ValueError(
+                    f"{who} needs {', '.join(map(repr, lacking))}, which were not gathered for "
+                    f"parameter '{name}': gather statistics with needs=rule.needs"
+                )
+
+    def merge(self, other: GradientStatistics) -> GradientStatistics:
+        """Add the voters of `other`, in place; returns self.
+
+        Raises:
+            ValueError: if the two speak of different parameters, statistics or devices.
+        """
+        if self.by_parameter.keys() != other.by_parameter.keys():
+            odd = sorted(self.by_parameter.keys() ^ other.by_parameter.keys())
+            raise ValueError(f"only one of the two statistics has the parameters {odd}")
+        self.by_parameter = {
+            name: _merged(name, answers, other.by_parameter[name])
+            for name, answers in self.by_parameter.items()
+        }
+        self.count += other.count
+        return self
+
+
+def _merged(
+    name: str, a: dict[Statistic, Tensor], b: dict[Statistic, Tensor]
+) -> dict[Statistic, Tensor]:
+    if isinstance(a, _Stack) and isinstance(b, _Stack):
+        return _Stack(torch.cat([a.stack, b.stack]))
+    keys = b.keys() if isinstance(a, _Stack) else a.keys()
+    if not isinstance(a, _Stack) and not isinstance(b, _Stack) and a.keys() != b.keys():
+        raise ValueError(
+            f"at parameter '{name}' one was gathered for {sorted(map(repr, a))}, the other for "
+            f"{sorted(map(repr, b))}: gather both with the same needs"
+        )
+    for key in keys:
+        if a[key].device != b[key].device:
+            raise ValueError(
+                f"the statistics of parameter '{name}' are on {a[key].device} and "
+                f"{b[key].device}: move the models to one device"
+            )
+    return {key: key.merge(a[key], b[key]) for key in keys}
+
+
+def statistics_of(gradients: Mapping[str, Tensor]) -> GradientStatistics:
+    """Every statistic of stacked gradients, {name: (N, ...)}, computed when asked for.
+
+    Half precisions are widened to float32. Works for any rule.
+
+    Raises:
+        ValueError: if there is no voter, or parameters have different numbers of voters.
+        TypeError: if a gradient is not a floating tensor.
+        FloatingPointError: if a gradient is not finite; names the parameter and the voter.
+    """
+    counts = {name: len(checked_stack(g, name)) for name, g in gradients.items()}
+    if len(set(counts.values())) != 1:
+        raise ValueError(f"every parameter needs the same number of voters, not {counts}")
+    return GradientStatistics(
+        count=next(iter(counts.values())),
+        by_parameter={name: _Stack(widened(g)) for name, g in gradients.items()},
+        dtypes={name: g.dtype for name, g in gradients.items()},
+    )
+
+
+def widened(gradient: Tensor) -> Tensor:
+    """The gradient in float32 if it is of a half precision, as it is otherwise."""
+    return gradient.float() if gradient.dtype.itemsize < 4 else gradient
+
+
+def checked_stack(stack: Tensor, name: str = "gradients") -> Tensor:
+    """The stack itself if it can be reduced over its voters; see `statistics_of` for errors."""
+    if not stack.is_floating_point():
+        raise TypeError(f"{name}: gradients are floating tensors, not {stack.dtype}")
+    if stack.dim() == 0:
+        raise ValueError(f"{name}: dimension 0 is the voter, and a scalar has none")
+    if len(stack) == 0:
+        raise ValueError(f"{name}: an empty batch, shape {tuple(stack.shape)}, has no voter")
+    require_finite(stack, name)
+    return stack
+
+
+def require_finite(stack: Tensor, name: str, first_voter: int = 0) -> None:
+    """Raise FloatingPointError naming the parameter and the first voter that is not finite."""
+    if torch.isfinite(stack).all():
+        return
+    bad = ~torch.isfinite(stack).flatten(start_dim=1).all(dim=1)
+    voter = int(bad.nonzero()[0])
+    raise FloatingPointError(
+        f"the gradient of voter {first_voter + voter} at parameter '{name}' is not finite (it has "
+        "a nan or inf): look at that example and its loss, or lower the learning rate"
+    )

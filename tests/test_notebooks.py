@@ -1,0 +1,88 @@
+"""Holds the committed notebooks to what their readers rely on, without running them."""
+
+import json
+import re
+
+import nbformat
+import pytest
+
+from tests import refresh_notebooks
+from tests.notebook_hooks import STATEMENT, stated_seconds
+
+MOST_LINES = 15
+MOST_BYTES = 3_000_000
+NOT_IN_SOURCES = ["sys.path", "clear_output"]
+MACHINE = re.compile(
+    r"/home/|/root/|/Users/|/tmp/|/work/|[A-Z]:\\\\|site-packages|at 0x[0-9a-fA-F]{6,}"
+)
+
+
+@pytest.fixture(
+    params=sorted(refresh_notebooks.NOTEBOOKS.glob("*.ipynb")),
+    ids=lambda path: path.stem,
+)
+def path(request):
+    return request.param
+
+
+@pytest.fixture
+def notebook(path):
+    return nbformat.read(path, as_version=4)
+
+
+@pytest.fixture
+def first_cell(notebook):
+    cell = notebook.cells[0]
+    assert cell.cell_type == "markdown", "the first cell should introduce the notebook"
+    return cell.source
+
+
+def test_is_stored_as_it_last_ran(path, notebook):
+    command = f"run: python tests/refresh_notebooks.py {path.stem}"
+    stored = notebook.metadata.get(refresh_notebooks.DIGEST)
+    assert stored == refresh_notebooks.digest(notebook), f"edited after its last run, {command}"
+    cleaned = refresh_notebooks.to_text(refresh_notebooks.clean(notebook))
+    assert path.read_text(encoding="utf-8") == cleaned, f"saved by another program, {command}"
+
+
+def test_ran_from_the_top(notebook):
+    cells = refresh_notebooks.code_cells(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+
+
+def test_outputs_show_no_accidents(notebook):
+    assert refresh_notebooks.complaints(notebook) == []
+
+
+def test_cells_are_short_and_plain(notebook):
+    for number, cell in enumerate(refresh_notebooks.code_cells(notebook), start=1):
+        lines = cell.source.splitlines()
+        assert len(lines) <= MOST_LINES, f"cell [{number}] has {len(lines)} lines"
+        assert not [line for line in lines if line.rstrip().endswith(";")], f"cell [{number}]"
+        assert not [word for word in NOT_IN_SOURCES if word in cell.source], f"cell [{number}]"
+
+
+def test_names_no_machine(notebook):
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("image/png", None)
+        found = MACHINE.search(json.dumps(cell))
+        assert found is None, f"{found[0]} in the cell {cell.source[:60]!r}"
+
+
+def test_is_small(path):
+    assert path.stat().st_size < MOST_BYTES
+
+
+def test_says_what_it_asks_of_the_reader(notebook, first_cell):
+    assert re.search(r"know before|before you (start|begin)|prerequisite", first_cell, re.I)
+    assert stated_seconds(notebook) is not None, f'"… {STATEMENT}" belongs in the first cell'
+
+
+def test_details_are_closed(notebook):
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            opened, closed = (
+                len(re.findall(tag, cell.source)) for tag in (r"<details\b", "</details>")
+            )
+            assert opened == closed, f"in the cell {cell.source[:60]!r}"

@@ -1,0 +1,155 @@
+"""Small models of every kind that the engine must get right, each with inputs for B examples."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+
+@dataclass
+class Animal:
+    """A model with the shape of one example's input; integer inputs below `vocabulary`."""
+
+    model: nn.Module
+    shape: tuple[int, ...]
+    vocabulary: int | None = None
+    untouched: tuple[str, ...] = field(default=())
+
+    def inputs(self, batch_size):
+        if self.vocabulary is None:
+            return torch.randn(batch_size, *self.shape, dtype=torch.float64)
+        return torch.randint(self.vocabulary, (batch_size, *self.shape))
+
+
+def loss_fn(outputs, targets):
+    """A smooth loss with a different gradient for each example, (B,)."""
+    flat = outputs.flatten(start_dim=1)
+    return ((flat - targets[:, None]) ** 2).mean(dim=1) + flat.sin().sum(dim=1)
+
+
+class Scale(nn.Module):
+    """A bare parameter beside a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.randn(4))
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.linear(x * self.scale) + self.scale.sum()
+
+
+class Tied(nn.Module):
+    """An embedding whose weight is also the output layer's."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(7, 4)
+        self.out = nn.Linear(4, 7, bias=False)
+        self.out.weight = self.embedding.weight
+
+    def forward(self, tokens):
+        return self.out(torch.tanh(self.embedding(tokens)))
+
+
+class Twice(nn.Module):
+    """The same layer called twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.layer(torch.relu(self.layer(x)))
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.rnn = kind(3, 4, num_layers=2, batch_first=True)
+
+    def forward(self, x):
+        return self.rnn(x)[0]
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x):
+        return self.attention(x, x, x)[0]
+
+
+class HalfUsed(nn.Module):
+    """A parameter on which no loss depends."""
+
+    def __init__(self):
+        super().__init__()
+        self.used = nn.Linear(3, 2)
+        self.unused = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.used(x)
+
+
+def _frozen():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    model[0].weight.requires_grad_(False)
+    return model
+
+
+def _conv(*args, **settings):
+    return nn.Sequential(nn.Conv2d(*args, **settings), nn.ReLU(inplace=True), nn.Conv2d(4, 2, 1))
+
+
+ZOO = {
+    "linear": lambda: Animal(nn.Linear(3, 2), (3,)),
+    "linear without bias": lambda: Animal(nn.Linear(3, 2, bias=False), (3,)),
+    "linear 3-D": lambda: Animal(nn.Linear(3, 2), (5, 3)),
+    "mlp": lambda: Animal(nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2)), (3,)),
+    "in-place relu": lambda: Animal(
+        nn.Sequential(nn.Linear(3, 6), nn.ReLU(inplace=True), nn.Linear(6, 2)), (3,)
+    ),
+    "dropout": lambda: Animal(
+        nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 2)), (3,)
+    ),
+    "conv": lambda: Animal(_conv(2, 4, 3, padding=1), (2, 5, 4)),
+    "conv stride": lambda: Animal(_conv(2, 4, 3, stride=2), (2, 7, 6)),
+    "conv dilation": lambda: Animal(_conv(2, 4, 3, dilation=2, padding=1), (2, 7, 6)),
+    "conv groups": lambda: Animal(_conv(2, 4, 3, groups=2, bias=False), (2, 5, 5)),
+    "conv same": lambda: Animal(_conv(2, 4, 3, padding="same"), (2, 5, 5)),
+    "conv circular": lambda: Animal(_conv(2, 4, 3, padding=1, padding_mode="circular"), (2, 5, 5)),
+    "conv reflect": lambda: Animal(_conv(2, 4, 3, padding=1, padding_mode="reflect"), (2, 5, 5)),
+    "conv replicate": lambda: Animal(
+        _conv(2, 4, 3, padding=1, padding_mode="replicate"), (2, 5, 5)
+    ),
+    "embedding": lambda: Animal(
+        nn.Sequential(nn.Embedding(7, 3, padding_idx=0), nn.Flatten(), nn.Linear(12, 2)), (4,), 7
+    ),
+    "layer norm": lambda: Animal(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4)), (5, 3)),
+    "group norm": lambda: Animal(
+        nn.Sequential(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.Tanh()), (2, 5, 5)
+    ),
+    "batch norm in eval": lambda: Animal(
+        nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4).eval(), nn.Linear(4, 1)), (3,)
+    ),
+    "gru": lambda: Animal(Recurrent(nn.GRU), (5, 3)),
+    "lstm": lambda: Animal(Recurrent(nn.LSTM), (5, 3)),
+    "attention": lambda: Animal(Attention(), (5, 8)),
+    "transformer layer": lambda: Animal(
+        nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True), (5, 8)
+    ),
+    "bare parameter": lambda: Animal(Scale(), (4,)),
+    "tied": lambda: Animal(Tied(), (4,), 7),
+    "frozen": lambda: Animal(_frozen(), (3,), untouched=("0.weight",)),
+    "called twice": lambda: Animal(Twice(), (4,)),
+    "partly unused": lambda: Animal(HalfUsed(), (3,)),
+}
+
+
+def build(name):
+    """The animal in float64."""
+    animal = ZOO[name]()
+    animal.model.double()
+    return animal
