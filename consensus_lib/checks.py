@@ -12,21 +12,21 @@ from consensus_lib.preconditions import require_one_loss_per_example
 from consensus_lib.recording import record
 from consensus_lib.statistics import (
     Agreed,
-    Down,
     Least,
+    Negative,
+    Positive,
     Statistic,
     Sum,
     Touched,
     Unopposed,
-    Up,
 )
 
 __all__ = ["GradientCheck", "GradientMismatch", "check_gradients"]
 
 _CHECKED: tuple[Statistic, ...] = (
     Sum(),
-    Up(),
-    Down(),
+    Positive(),
+    Negative(),
     Touched(),
     Least(),
     Agreed(),

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from consensus_lib.statistics import (
     Agreed,
-    Down,
     GradientStatistics,
+    Negative,
+    Positive,
     Statistic,
     Touched,
-    Up,
 )
 
 __all__ = ["ParameterReport", "Report", "report_needs"]
@@ -133,11 +133,12 @@ class Report:
 
 def report_needs(needs: frozenset[Statistic]) -> frozenset[Statistic]:
     """The statistics that a report needs beside those of the rule."""
-    return needs if {Up(), Down()} <= needs else needs | {Agreed(), Touched()}
+    return needs if {Positive(), Negative()} <= needs else needs | {Agreed(), Touched()}
 
 
 def _masks(answers: dict[Statistic, Tensor], count: int, update: Tensor) -> tuple[Tensor, ...]:
-    if Up() in answers:
-        up, down = answers[Up()], answers[Down()]
-        return (up == count) | (down == count), update != 0, up + down > 0
+    if Positive() in answers:
+        positive, negative = answers[Positive()], answers[Negative()]
+        agreed = (positive == count) | (negative == count)
+        return agreed, update != 0, positive + negative > 0
     return answers[Agreed()] != 0, update != 0, answers[Touched()]

@@ -17,15 +17,15 @@ from torch import Tensor
 
 from consensus_lib.statistics import (
     Agreed,
-    Down,
     GradientStatistics,
     Least,
     LogPowerSum,
+    Negative,
+    Positive,
     Statistic,
     Sum,
     Touched,
     Unopposed,
-    Up,
     statistics_of,
 )
 
@@ -87,7 +87,7 @@ class Rule(ABC):
 def _agreement(answers: Answers, count: int, threshold: float) -> Tensor:
     """Where |s| >= threshold; counted in whole votes, so that 2/3 of 3 voters is 2."""
     votes_needed = math.ceil(threshold * count - 1e-9)
-    return (answers[Up()] - answers[Down()]).abs() >= votes_needed
+    return (answers[Positive()] - answers[Negative()]).abs() >= votes_needed
 
 
 def _checked_threshold(threshold: float) -> None:
@@ -156,7 +156,7 @@ class AndMask(Rule):
     @property
     def needs(self) -> frozenset[Statistic]:
         """See `Rule.needs`."""
-        return frozenset({Sum(), Up(), Down()})
+        return frozenset({Sum(), Positive(), Negative()})
 
     def update(self, answers: Answers, count: int) -> Tensor:
         """See `Rule.update`."""
@@ -176,12 +176,12 @@ class AgreementWeighted(Rule):
     @property
     def needs(self) -> frozenset[Statistic]:
         """See `Rule.needs`."""
-        return frozenset({Sum(), Up(), Down()})
+        return frozenset({Sum(), Positive(), Negative()})
 
     def update(self, answers: Answers, count: int) -> Tensor:
         """See `Rule.update`."""
         mean = answers[Sum()] / count
-        return mean * ((answers[Up()] - answers[Down()]).abs().to(mean.dtype) / count)
+        return mean * ((answers[Positive()] - answers[Negative()]).abs().to(mean.dtype) / count)
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ class PowerMean(Rule):
     @property
     def needs(self) -> frozenset[Statistic]:
         """See `Rule.needs`."""
-        return frozenset({Up(), Down(), self._magnitudes})
+        return frozenset({Positive(), Negative(), self._magnitudes})
 
     @property
     def _magnitudes(self) -> Statistic:
@@ -218,7 +218,7 @@ class PowerMean(Rule):
             magnitude = (magnitude / count).exp()
         elif self.p > -math.inf:
             magnitude = ((magnitude - math.log(count)) / self.p).exp()
-        sign = torch.sign(answers[Up()] - answers[Down()])
+        sign = torch.sign(answers[Positive()] - answers[Negative()])
         return torch.where(_agreement(answers, count, self.threshold), sign * magnitude, 0.0)
 
 
@@ -229,11 +229,11 @@ class SignVote(Rule):
     @property
     def needs(self) -> frozenset[Statistic]:
         """See `Rule.needs`."""
-        return frozenset({Up(), Down()})
+        return frozenset({Positive(), Negative()})
 
     def update(self, answers: Answers, count: int) -> Tensor:
         """See `Rule.update`."""
-        return torch.sign(answers[Up()] - answers[Down()])
+        return torch.sign(answers[Positive()] - answers[Negative()])
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,15 @@ from torch import Tensor
 
 __all__ = [
     "Agreed",
-    "Down",
     "GradientStatistics",
     "Least",
     "LogPowerSum",
+    "Negative",
+    "Positive",
     "Statistic",
     "Sum",
     "Touched",
     "Unopposed",
-    "Up",
     "statistics_of",
 ]
 
@@ -56,7 +56,7 @@ class Sum(_Additive):
 
 
 @dataclass(frozen=True)
-class Up(_Additive):
+class Positive(_Additive):
     """How many voters have g_i > 0 (int32)."""
 
     def of(self, stack: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class Up(_Additive):
 
 
 @dataclass(frozen=True)
-class Down(_Additive):
+class Negative(_Additive):
     """How many voters have g_i < 0 (int32)."""
 
     def of(self, stack: Tensor) -> Tensor:
@@ -130,23 +130,23 @@ class Unopposed(Statistic):
 
     def of(self, stack: Tensor) -> Tensor:
         """See `Statistic.of`."""
-        up = torch.where(stack > 0, stack, torch.inf).amin(dim=0)
-        down = torch.where(stack < 0, stack, -torch.inf).amax(dim=0)
-        return self._combine(up, down)
+        positive = torch.where(stack > 0, stack, torch.inf).amin(dim=0)
+        negative = torch.where(stack < 0, stack, -torch.inf).amax(dim=0)
+        return self._combine(positive, negative)
 
     def merge(self, a: Tensor, b: Tensor) -> Tensor:
         """See `Statistic.merge`."""
-        up = torch.minimum(*(torch.where(x > 0, x, torch.inf) for x in (a, b)))
-        down = torch.maximum(*(torch.where(x < 0, x, -torch.inf) for x in (a, b)))
+        positive = torch.minimum(*(torch.where(x > 0, x, torch.inf) for x in (a, b)))
+        negative = torch.maximum(*(torch.where(x < 0, x, -torch.inf) for x in (a, b)))
         conflict = torch.isinf(a) | torch.isinf(b)
-        return torch.where(conflict, torch.inf, self._combine(up, down))
+        return torch.where(conflict, torch.inf, self._combine(positive, negative))
 
     @staticmethod
-    def _combine(up: Tensor, down: Tensor) -> Tensor:
-        """`up`, `down`: the non-zero gradient nearest 0 on each side, infinite where none."""
-        one_side = torch.where(torch.isinf(down), up, down)
-        nobody = torch.isinf(up) & torch.isinf(down)
-        conflict = torch.isfinite(up) & torch.isfinite(down)
+    def _combine(positive: Tensor, negative: Tensor) -> Tensor:
+        """`positive`, `negative`: the gradient nearest 0 on each side, infinite where none."""
+        one_side = torch.where(torch.isinf(negative), positive, negative)
+        nobody = torch.isinf(positive) & torch.isinf(negative)
+        conflict = torch.isfinite(positive) & torch.isfinite(negative)
         return torch.where(conflict, torch.inf, torch.where(nobody, 0.0, one_side))
 
 

@@ -70,6 +70,9 @@ class Diverged(FloatingPointError):  # noqa: N818 - named for what the run did
         super().__init__(message)
         self.history = history
 
+    def __reduce__(self) -> tuple[type[Diverged], tuple[str, History]]:
+        return Diverged, (str(self), self.history)  # to come back whole from another process
+
 
 def stop_at_loss(loss: float) -> Callable[[History], bool]:
     """A `stop` for `train`: end the run at the first training loss of at most `loss`."""

@@ -1,6 +1,7 @@
 """The command that re-executes the notebooks: python tests/refresh_notebooks.py [names...]."""
 
 import argparse
+import base64
 import copy
 import hashlib
 import json
@@ -18,6 +19,8 @@ from nbformat import NotebookNode
 from tqdm import tqdm
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+FIGURES = NOTEBOOKS.parent / "data" / "figures"
+FIGURE_TAG = "figure:"
 DIGEST = "executed_sources"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -67,7 +70,7 @@ def clean(notebook: NotebookNode) -> NotebookNode:
         cell.outputs = [
             output
             for output in cell.outputs
-            if output.get("name") != "stderr" or output.text.strip()
+            if output.output_type != "stream" or output.text.strip()  # a wiped progress bar
         ]
         for output in cell.outputs:
             output.get("data", {}).pop(WIDGET_VIEW, None)
@@ -112,13 +115,29 @@ def execute(notebook: NotebookNode, folder: Path, name: str) -> NotebookNode:
     return notebook
 
 
-def refresh(path: Path) -> bool:
+def figures(notebook: NotebookNode) -> dict[str, bytes]:
+    """{file name: PNG} of the pictures that other pages show: cells tagged figure:NAME."""
+    return {
+        f"{tag.removeprefix(FIGURE_TAG)}.png": base64.b64decode(output.data["image/png"])
+        for cell in code_cells(notebook)
+        for tag in cell.metadata.get("tags", [])
+        if tag.startswith(FIGURE_TAG)
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    }
+
+
+def refresh(path: Path, figure_folder: Path = FIGURES) -> bool:
     """Re-execute one file and store what it says now; True where the file changed."""
     notebook = nbformat.read(path, as_version=4)
-    fresh = to_text(clean(execute(notebook, path.parent, path.stem))).encode()
-    if fresh == path.read_bytes():
+    fresh = clean(execute(notebook, path.parent, path.stem))
+    for name, png in figures(fresh).items():
+        figure_folder.mkdir(parents=True, exist_ok=True)
+        (figure_folder / name).write_bytes(png)
+    text = to_text(fresh).encode()
+    if text == path.read_bytes():
         return False
-    path.write_bytes(fresh)
+    path.write_bytes(text)
     return True
 
 

@@ -50,6 +50,11 @@ def test_ran_from_the_top(notebook):
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
 
 
+def test_pictures_for_other_pages_are_the_ones_in_the_notebook(notebook):
+    for name, png in refresh_notebooks.figures(notebook).items():
+        assert (refresh_notebooks.FIGURES / name).read_bytes() == png, name
+
+
 def test_outputs_show_no_accidents(notebook):
     assert refresh_notebooks.complaints(notebook) == []
 

@@ -9,14 +9,23 @@ from hypothesis import strategies as st
 from torch import nn
 
 import consensus_lib as cl
-from consensus_lib.statistics import Agreed, Down, Least, LogPowerSum, Sum, Touched, Unopposed, Up
+from consensus_lib.statistics import (
+    Agreed,
+    Least,
+    LogPowerSum,
+    Negative,
+    Positive,
+    Sum,
+    Touched,
+    Unopposed,
+)
 from tests import oracle
 from tests.strategies import rules_with_oracles
 from tests.test_rules import TABLE
 from tests.zoo import ZOO, build, loss_fn
 
 NEEDS = frozenset(
-    {Sum(), Up(), Down(), Touched(), Least(), Agreed(), Unopposed(), LogPowerSum(0.5)}
+    {Sum(), Positive(), Negative(), Touched(), Least(), Agreed(), Unopposed(), LogPowerSum(0.5)}
 )
 
 

@@ -1,5 +1,6 @@
 """The command that re-executes notebooks, on small notebooks made here."""
 
+import base64
 import sys
 
 import nbformat
@@ -120,6 +121,20 @@ def test_an_exception_that_is_meant_is_stored(write):
     path = write("1 / 0", tags=["raises-exception"])
     assert refresh(path)
     assert outputs(path)[0].ename == "ZeroDivisionError"
+
+
+def test_a_progress_bar_that_wiped_itself_is_not_stored(write):
+    bar = "list(tqdm(range(9), file=sys.stdout, leave=False))"
+    path = write(f"import sys\nfrom tqdm import tqdm\nnumbers = {bar}\nprint(len(numbers))")
+    refresh(path)
+    assert [output.text.strip() for output in outputs(path)] == ["9"]
+
+
+def test_a_tagged_picture_is_also_stored_for_other_pages(write, tmp_path):
+    path = write(FIGURE, tags=["figure:cover"])
+    refresh(path, tmp_path / "figures")
+    stored = (tmp_path / "figures" / "cover.png").read_bytes()
+    assert stored == base64.b64decode(outputs(path)[0].data["image/png"])
 
 
 def test_empty_stderr_is_dropped():

@@ -8,18 +8,18 @@ from hypothesis import strategies as st
 import consensus_lib as cl
 from consensus_lib.statistics import (
     Agreed,
-    Down,
     GradientStatistics,
     Least,
     LogPowerSum,
+    Negative,
+    Positive,
     Sum,
     Touched,
     Unopposed,
-    Up,
 )
 from tests.strategies import stacks
 
-ALL = [Sum(), Up(), Down(), Touched(), Least(), Agreed(), Unopposed()] + [
+ALL = [Sum(), Positive(), Negative(), Touched(), Least(), Agreed(), Unopposed()] + [
     LogPowerSum(p) for p in (-2.0, 0.0, 1.0, 2.5)
 ]
 
@@ -48,8 +48,8 @@ def test_what_the_names_mean():
     stack = torch.tensor([[1.0, 0, 0, 2], [-2, 3, 0, 1], [2, 5, 0, 4]])
     answers = cl.statistics_of({"w": stack}).by_parameter["w"]
     assert answers[Sum()].tolist() == [1, 8, 0, 7]
-    assert answers[Up()].tolist() == [2, 2, 0, 3]
-    assert answers[Down()].tolist() == [1, 0, 0, 0]
+    assert answers[Positive()].tolist() == [2, 2, 0, 3]
+    assert answers[Negative()].tolist() == [1, 0, 0, 0]
     assert answers[Touched()].tolist() == [True, True, False, True]
     assert answers[Least()].tolist() == [1, 0, 0, 1]
     assert answers[Agreed()].tolist() == [0, 0, 0, 1]

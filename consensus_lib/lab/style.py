@@ -48,7 +48,7 @@ class Picture(Figure):
     def title(self) -> str:
         """The title above the figure, else that of the first axes that has one."""
         titles = [self.get_suptitle(), *(axes.get_title() for axes in self.axes)]
-        return next((title for title in titles if title), "untitled")
+        return " ".join(next((title for title in titles if title), "untitled").split())
 
     def png(self) -> bytes:
         """Return the picture as PNG bytes, the same for the same picture and library versions."""
