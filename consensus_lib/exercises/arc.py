@@ -62,7 +62,7 @@ def solve_a699fb00(answer: Callable[[np.ndarray], np.ndarray]) -> Verdict:
         if len(wrong):
             row, column = wrong[0]
             return not_yet(
-                f"on {name} {len(wrong)} cells are wrong, the first in row {row}, column {column} "
+                f"on {name}: {len(wrong)} cells are wrong, the first in row {row}, column {column} "
                 f"(counted from 0): expected {pair.output[row, column]}, got {output[row, column]}",
             )
     return right("training pairs, test pair and 20 fresh grids are all solved")

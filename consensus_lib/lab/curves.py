@@ -45,6 +45,7 @@ def draw_curves(
     figure, axes = style.new_figure(
         1, len(panels), size=(4.2 * len(panels), 4.0), title=title, squeeze=False
     )
+    figure.get_layout_engine().set(w_pad=0.12)
     for ax, panel in zip(axes[0], panels, strict=True):
         name, unit = PANELS[panel]
         style.label(ax, name, "step", unit)
@@ -65,7 +66,12 @@ def draw_curves(
                 va="bottom",
                 fontsize=style.TEXT_SIZE - 1,
                 color=style.NEUTRAL,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+                zorder=5,
             )
+    losses = [ax for ax, panel in zip(axes[0], panels, strict=True) if "loss" in panel]
+    for ax in losses[1:]:
+        ax.sharey(losses[0])
     if len(runs) > 1:
         style.add_legend(axes[0, 0])
     figure.alt = f"Curves of {', '.join(PANELS[p][0] for p in panels)} for {', '.join(runs)}"
