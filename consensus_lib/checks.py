@@ -13,20 +13,19 @@ from consensus_lib.recording import record
 from consensus_lib.statistics import (
     Agreed,
     Least,
-    Negative,
-    Positive,
+    Stack,
     Statistic,
     Sum,
     Touched,
     Unopposed,
+    Votes,
 )
 
 __all__ = ["GradientCheck", "GradientMismatch", "check_gradients"]
 
 _CHECKED: tuple[Statistic, ...] = (
     Sum(),
-    Positive(),
-    Negative(),
+    Votes(),
     Touched(),
     Least(),
     Agreed(),
@@ -149,8 +148,9 @@ def _require_equal(name: str, recorded: Mapping[Statistic, Tensor], stack: Tenso
     noise = (1e-12 if stack.dtype == torch.float64 else 1e-5) * largest
     # The sign of a gradient within rounding noise of 0 says nothing; an exact 0 does.
     certain = ~((stack != 0) & (stack.abs() <= noise)).any(dim=0)
+    answers = Stack(stack)
     for statistic in _CHECKED:
-        ours, theirs = recorded[statistic].double(), statistic.of(stack).double()
+        ours, theirs = recorded[statistic].double(), answers[statistic].double()
         close = torch.isclose(ours, theirs, rtol=1e-4, atol=noise) | ~certain
         if not close.all():
             worst = (ours - theirs).abs()[~close].nan_to_num(nan=torch.inf).max().item()

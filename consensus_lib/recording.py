@@ -29,6 +29,7 @@ from consensus_lib.report import Report, report_needs
 from consensus_lib.rules import Rule
 from consensus_lib.statistics import (
     GradientStatistics,
+    Stack,
     Statistic,
     require_finite,
     widened,
@@ -228,9 +229,9 @@ def _fold(
     first_voter: int,
 ) -> None:
     require_finite(stack, name, first_voter)
-    stack = widened(stack)
+    found = Stack(widened(stack))
     for statistic in needs:
-        answer = statistic.of(stack)
+        answer = found[statistic]
         so_far = answers.get(statistic)
         answers[statistic] = answer if so_far is None else statistic.merge(so_far, answer)
 

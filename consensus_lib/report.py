@@ -11,10 +11,9 @@ from torch import Tensor
 from consensus_lib.statistics import (
     Agreed,
     GradientStatistics,
-    Negative,
-    Positive,
     Statistic,
     Touched,
+    Votes,
 )
 
 __all__ = ["ParameterReport", "Report", "report_needs"]
@@ -133,12 +132,9 @@ class Report:
 
 def report_needs(needs: frozenset[Statistic]) -> frozenset[Statistic]:
     """The statistics that a report needs beside those of the rule."""
-    return needs if {Positive(), Negative()} <= needs else needs | {Agreed(), Touched()}
+    return needs | {Touched()} | (set() if Votes() in needs else {Agreed()})
 
 
 def _masks(answers: dict[Statistic, Tensor], count: int, update: Tensor) -> tuple[Tensor, ...]:
-    if Positive() in answers:
-        positive, negative = answers[Positive()], answers[Negative()]
-        agreed = (positive == count) | (negative == count)
-        return agreed, update != 0, positive + negative > 0
-    return answers[Agreed()] != 0, update != 0, answers[Touched()]
+    agreed = answers[Votes()].abs() == count if Votes() in answers else answers[Agreed()] != 0
+    return agreed, update != 0, answers[Touched()]

@@ -20,12 +20,11 @@ from consensus_lib.statistics import (
     GradientStatistics,
     Least,
     LogPowerSum,
-    Negative,
-    Positive,
     Statistic,
     Sum,
     Touched,
     Unopposed,
+    Votes,
     statistics_of,
 )
 
@@ -87,7 +86,7 @@ class Rule(ABC):
 def _agreement(answers: Answers, count: int, threshold: float) -> Tensor:
     """Where |s| >= threshold; counted in whole votes, so that 2/3 of 3 voters is 2."""
     votes_needed = math.ceil(threshold * count - 1e-9)
-    return (answers[Positive()] - answers[Negative()]).abs() >= votes_needed
+    return answers[Votes()].abs() >= votes_needed
 
 
 def _checked_threshold(threshold: float) -> None:
@@ -156,7 +155,7 @@ class AndMask(Rule):
     @property
     def needs(self) -> frozenset[Statistic]:
         """See `Rule.needs`."""
-        return frozenset({Sum(), Positive(), Negative()})
+        return frozenset({Sum(), Votes()})
 
     def update(self, answers: Answers, count: int) -> Tensor:
         """See `Rule.update`."""
@@ -176,12 +175,12 @@ class AgreementWeighted(Rule):
     @property
     def needs(self) -> frozenset[Statistic]:
         """See `Rule.needs`."""
-        return frozenset({Sum(), Positive(), Negative()})
+        return frozenset({Sum(), Votes()})
 
     def update(self, answers: Answers, count: int) -> Tensor:
         """See `Rule.update`."""
         mean = answers[Sum()] / count
-        return mean * ((answers[Positive()] - answers[Negative()]).abs().to(mean.dtype) / count)
+        return mean * (answers[Votes()].abs().to(mean.dtype) / count)
 
 
 @dataclass(frozen=True)
@@ -205,7 +204,7 @@ class PowerMean(Rule):
     @property
     def needs(self) -> frozenset[Statistic]:
         """See `Rule.needs`."""
-        return frozenset({Positive(), Negative(), self._magnitudes})
+        return frozenset({Votes(), self._magnitudes})
 
     @property
     def _magnitudes(self) -> Statistic:
@@ -218,7 +217,7 @@ class PowerMean(Rule):
             magnitude = (magnitude / count).exp()
         elif self.p > -math.inf:
             magnitude = ((magnitude - math.log(count)) / self.p).exp()
-        sign = torch.sign(answers[Positive()] - answers[Negative()])
+        sign = torch.sign(answers[Votes()])
         return torch.where(_agreement(answers, count, self.threshold), sign * magnitude, 0.0)
 
 
@@ -229,11 +228,11 @@ class SignVote(Rule):
     @property
     def needs(self) -> frozenset[Statistic]:
         """See `Rule.needs`."""
-        return frozenset({Positive(), Negative()})
+        return frozenset({Votes()})
 
     def update(self, answers: Answers, count: int) -> Tensor:
         """See `Rule.update`."""
-        return torch.sign(answers[Positive()] - answers[Negative()])
+        return torch.sign(answers[Votes()])
 
 
 @dataclass(frozen=True)

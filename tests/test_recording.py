@@ -13,20 +13,17 @@ from consensus_lib.statistics import (
     Agreed,
     Least,
     LogPowerSum,
-    Negative,
-    Positive,
     Sum,
     Touched,
     Unopposed,
+    Votes,
 )
 from tests import oracle
 from tests.strategies import rules_with_oracles
 from tests.test_rules import TABLE
 from tests.zoo import ZOO, build, loss_fn
 
-NEEDS = frozenset(
-    {Sum(), Positive(), Negative(), Touched(), Least(), Agreed(), Unopposed(), LogPowerSum(0.5)}
-)
+NEEDS = frozenset({Sum(), Votes(), Touched(), Least(), Agreed(), Unopposed(), LogPowerSum(0.5)})
 
 
 def assert_same_statistics(recorded, gradients):

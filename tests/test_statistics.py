@@ -11,15 +11,17 @@ from consensus_lib.statistics import (
     GradientStatistics,
     Least,
     LogPowerSum,
-    Negative,
-    Positive,
+    Maximum,
+    Minimum,
+    Stack,
     Sum,
     Touched,
     Unopposed,
+    Votes,
 )
 from tests.strategies import stacks
 
-ALL = [Sum(), Positive(), Negative(), Touched(), Least(), Agreed(), Unopposed()] + [
+ALL = [Sum(), Votes(), Minimum(), Maximum(), Touched(), Least(), Agreed(), Unopposed()] + [
     LogPowerSum(p) for p in (-2.0, 0.0, 1.0, 2.5)
 ]
 
@@ -27,7 +29,7 @@ ALL = [Sum(), Positive(), Negative(), Touched(), Least(), Agreed(), Unopposed()]
 def gathered(stack, needs=ALL):
     """Statistics as a stream holds them: the answers only, without the stack."""
     return GradientStatistics(
-        len(stack), {"w": {need: need.of(stack) for need in needs}}, {"w": stack.dtype}
+        len(stack), {"w": {need: Stack(stack)[need] for need in needs}}, {"w": stack.dtype}
     )
 
 
@@ -37,8 +39,8 @@ def test_merging_the_parts_gives_the_whole_in_any_grouping(statistic, stack, dat
     stack = torch.cat([stack, stack.flip(0), -stack[:1]])
     i = data.draw(st.integers(1, len(stack) - 2))
     j = data.draw(st.integers(i + 1, len(stack) - 1))
-    a, b, c = (statistic.of(part) for part in (stack[:i], stack[i:j], stack[j:]))
-    whole = statistic.of(stack)
+    a, b, c = (Stack(part)[statistic] for part in (stack[:i], stack[i:j], stack[j:]))
+    whole = Stack(stack)[statistic]
     torch.testing.assert_close(statistic.merge(statistic.merge(a, b), c), whole)
     torch.testing.assert_close(statistic.merge(a, statistic.merge(b, c)), whole)
     torch.testing.assert_close(statistic.merge(b, a), statistic.merge(a, b))
@@ -48,8 +50,7 @@ def test_what_the_names_mean():
     stack = torch.tensor([[1.0, 0, 0, 2], [-2, 3, 0, 1], [2, 5, 0, 4]])
     answers = cl.statistics_of({"w": stack}).by_parameter["w"]
     assert answers[Sum()].tolist() == [1, 8, 0, 7]
-    assert answers[Positive()].tolist() == [2, 2, 0, 3]
-    assert answers[Negative()].tolist() == [1, 0, 0, 0]
+    assert answers[Votes()].tolist() == [1, 2, 0, 3]
     assert answers[Touched()].tolist() == [True, True, False, True]
     assert answers[Least()].tolist() == [1, 0, 0, 1]
     assert answers[Agreed()].tolist() == [0, 0, 0, 1]
