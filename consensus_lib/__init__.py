@@ -9,6 +9,7 @@ are in `consensus_lib.arc`, the course's figures in `consensus_lib.lab`.
 from consensus_lib import arc
 from consensus_lib.checks import GradientCheck, GradientMismatch, check_gradients
 from consensus_lib.gradients import per_example_gradients
+from consensus_lib.layers import layer_rule
 from consensus_lib.recording import Tape, backward, record
 from consensus_lib.report import ParameterReport, Report
 from consensus_lib.rules import (
@@ -50,6 +51,7 @@ __all__ = [
     "backward",
     "check_gradients",
     "hold_masked_weights",
+    "layer_rule",
     "per_example_gradients",
     "record",
     "statistics_of",

@@ -66,6 +66,8 @@ class Report:
     Attributes:
         voters: how many voters, N.
         floor: the coin-flip floor 2^(1-N): the consensus ratio of N random signs.
+        fallback: parameters that no layer rule accounted for, and that took one ordinary
+            backward pass a voter: here is the time that a slow step takes.
     """
 
     def __init__(
@@ -74,11 +76,12 @@ class Report:
         """Count over the statistics, which must hold `report_needs`, and the updates."""
         self.voters = statistics.count
         self.floor = 2.0 ** (1 - statistics.count)
+        self.fallback = statistics.fallback
         self._loss = losses.detach().mean()
         self._sizes = {name: update.numel() for name, update in updates.items()}
         self._counts = torch.stack(
             [
-                torch.stack([mask.sum() for mask in _masks(answers, self.voters, updates[name])])
+                _counted(answers, self.voters, updates[name])
                 for name, answers in statistics.by_parameter.items()
             ]
         )
@@ -135,6 +138,12 @@ def report_needs(needs: frozenset[Statistic]) -> frozenset[Statistic]:
     return needs | {Touched()} | (set() if Votes() in needs else {Agreed()})
 
 
-def _masks(answers: dict[Statistic, Tensor], count: int, update: Tensor) -> tuple[Tensor, ...]:
-    agreed = answers[Votes()].abs() == count if Votes() in answers else answers[Agreed()] != 0
-    return agreed, update != 0, answers[Touched()]
+def _counted(answers: dict[Statistic, Tensor], count: int, update: Tensor) -> Tensor:
+    """How many weights have consensus, are updated, are live: (3,)."""
+    if Votes() in answers:
+        agreed = (answers[Votes()].abs() - (count - 1)).clamp(min=0)
+    else:
+        agreed = answers[Agreed()]
+    updated = torch.count_nonzero(update)
+    consensus = updated if agreed is update else torch.count_nonzero(agreed)
+    return torch.stack([consensus, updated, torch.count_nonzero(answers[Touched()])])

@@ -134,8 +134,7 @@ class Consensus(Rule):
         """See `Rule.update`."""
         if self.zeros == "veto":
             return answers[Agreed()]
-        unopposed = answers[Unopposed()]
-        return torch.where(torch.isinf(unopposed), 0.0, unopposed)
+        return torch.nan_to_num(answers[Unopposed()], posinf=0.0)
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ class AndMask(Rule):
         """See `Rule.update`."""
         mean = answers[Sum()] / count
         mask = _agreement(answers, count, self.threshold)
-        update = torch.where(mask, mean, 0.0)
+        update = mean * mask
         if not self.rescale:
             return update
         kept = mask.to(mean.dtype).mean()
@@ -273,7 +272,7 @@ class RandomMask(Rule):
         ranked = (lots + 2.0 * ~answers[Touched()]).flatten().argsort()
         mask = torch.zeros(mean.numel(), dtype=torch.bool, device=mean.device)
         mask[ranked[:size]] = True
-        return torch.where(mask.view_as(mean), mean, 0.0)
+        return mean * mask.view_as(mean)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import consensus_lib as cl
+from consensus_lib.factorised import FACTORISED
 from consensus_lib.statistics import (
     Agreed,
     Least,
@@ -55,6 +56,31 @@ def test_recorded_statistics_are_those_of_ordinary_backward_passes(kind, batch_s
         losses = loss_fn(animal.model(inputs), targets)
     expected = oracle.gradients_by_loop(animal.model, losses)
     assert_same_statistics(tape.statistics(losses, NEEDS), expected)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 9])
+@pytest.mark.parametrize("zeros", ["none", "inputs", "both"])
+def test_votes_of_a_linear_layer_factorise(batch_size, zeros):
+    layer = nn.Linear(30, 20)
+    inputs = torch.randn(batch_size, 30)
+    weights = torch.randn(batch_size, 20)
+    if zeros != "none":
+        inputs = inputs.relu()
+    if zeros == "both":
+        weights = weights.relu()
+        weights[:, 0] = 0
+    factorised = NEEDS & FACTORISED
+    with cl.record(layer, chunk_bytes=256) as tape:
+        losses = (layer(inputs) * weights).sum(dim=1)
+    recorded = tape.statistics(losses, factorised)
+    expected = cl.statistics_of(
+        {"weight": weights[:, :, None] * inputs[:, None, :], "bias": weights}
+    )
+    for name in ("weight", "bias"):
+        for need in factorised:
+            torch.testing.assert_close(
+                recorded.by_parameter[name][need], expected.by_parameter[name][need], msg=repr(need)
+            )
 
 
 @pytest.mark.parametrize("kind", ZOO)

@@ -124,6 +124,14 @@ ZOO = {
     "conv replicate": lambda: Animal(
         _conv(2, 4, 3, padding=1, padding_mode="replicate"), (2, 5, 5)
     ),
+    "conv 1-D": lambda: Animal(nn.Conv1d(2, 3, 3, padding=2, dilation=2), (2, 7)),
+    "conv 3-D": lambda: Animal(nn.Conv3d(2, 3, (2, 3, 1), stride=(1, 2, 1)), (2, 3, 5, 4)),
+    "transposed": lambda: Animal(
+        nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2), (4, 3, 4)
+    ),
+    "transposed 1-D": lambda: Animal(nn.ConvTranspose1d(2, 3, 4, dilation=2), (2, 5)),
+    "rms norm": lambda: Animal(nn.Sequential(nn.Linear(3, 4), nn.RMSNorm(4)), (5, 3)),
+    "layer norm 2-D": lambda: Animal(nn.LayerNorm((4, 3)), (2, 4, 3)),
     "embedding": lambda: Animal(
         nn.Sequential(nn.Embedding(7, 3, padding_idx=0), nn.Flatten(), nn.Linear(12, 2)), (4,), 7
     ),

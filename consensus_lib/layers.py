@@ -1,0 +1,189 @@
+"""What a layer knows about its own per-example gradients.
+
+A *layer rule* is a function (module, inputs, grad_outputs) -> {local parameter name: gradients}:
+
+    inputs        (B, ...), what the module was called with
+    grad_outputs  (B, ...), the gradient of the summed losses by the module's output
+    gradients     (B, *parameter.shape), row b from row b of the inputs and of grad_outputs alone
+
+Rules are looked up by the exact type of a module: a subclass may compute something else. Prove a
+rule of your own with `consensus_lib.check_gradients`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["layer_rule", "rule_of"]
+
+LayerRule = Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]
+SomeRule = TypeVar("SomeRule", bound=LayerRule)
+
+_RULES: dict[type[nn.Module], LayerRule] = {}
+
+
+def layer_rule(*types: type[nn.Module]) -> Callable[[SomeRule], SomeRule]:
+    """Decorate the layer rule of these module types.
+
+    The module must be called with one tensor and return one tensor, both with the example as
+    dimension 0. The rule may leave out parameters that the module does not have.
+
+    >>> @layer_rule(MyScale)
+    ... def my_scale(module, inputs, grad_outputs):
+    ...     return {"scale": grad_outputs * inputs}
+    """
+
+    def register(rule: SomeRule) -> SomeRule:
+        _RULES.update(dict.fromkeys(types, rule))
+        return rule
+
+    return register
+
+
+def rule_of(module: nn.Module) -> LayerRule | None:
+    """The layer rule of a module, None if its type has none."""
+    if getattr(module, "scale_grad_by_freq", False):
+        return None  # an embedding's gradient then depends on the tokens of the other examples
+    return _RULES.get(type(module))
+
+
+def _over_positions(tensor: Tensor) -> Tensor:
+    """Sum (B, ..., d) over everything between the example and the last dimension: (B, d)."""
+    return tensor.flatten(1, -2).sum(dim=1) if tensor.dim() > 2 else tensor
+
+
+@layer_rule(nn.Linear)
+def linear(module: nn.Module, inputs: Tensor, grad_outputs: Tensor) -> dict[str, Tensor]:
+    """weight (out, in): sum over positions of grad_output times input; bias: of grad_output."""
+    if inputs.dim() == 2:
+        weight = grad_outputs.unsqueeze(2) * inputs.unsqueeze(1)
+    else:
+        weight = torch.bmm(grad_outputs.flatten(1, -2).transpose(1, 2), inputs.flatten(1, -2))
+    return {"weight": weight, "bias": _over_positions(grad_outputs)}
+
+
+def _windows(
+    padded: Tensor,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+    positions: tuple[int, ...],
+) -> Tensor:
+    """Every window of (B, C, *space) that a convolution sees: (B, C, *kernel, *positions)."""
+    batch, channel, *space = padded.stride()
+    return padded.as_strided(
+        (*padded.shape[:2], *kernel, *positions),
+        (
+            batch,
+            channel,
+            *(step * d for step, d in zip(space, dilation, strict=True)),
+            *(step * s for step, s in zip(space, stride, strict=True)),
+        ),
+        padded.storage_offset(),
+    )
+
+
+def _window_products(windows: Tensor, values: Tensor, groups: int, kernel_dims: int) -> Tensor:
+    """Sum over positions of value times window.
+
+    windows (B, C, *kernel, *positions), values (B, D, *positions) -> (B, D, C/groups, *kernel).
+    """
+    size = len(windows)
+    kernel = windows.shape[2 : 2 + kernel_dims]
+    columns = windows.reshape(size * groups, -1, math.prod(values.shape[2:]))
+    rows = values.reshape(size * groups, -1, columns.shape[2])
+    products = torch.bmm(rows, columns.transpose(1, 2))
+    return products.reshape(size, values.shape[1], windows.shape[1] // groups, *kernel)
+
+
+@layer_rule(nn.Conv1d, nn.Conv2d, nn.Conv3d)
+def convolution(module: nn.Module, inputs: Tensor, grad_outputs: Tensor) -> dict[str, Tensor]:
+    """weight: sum over output positions of grad_output times the window of inputs it saw."""
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    if mode != "constant" or any(_both_sides(module)):
+        inputs = functional.pad(inputs, _both_sides(module), mode)
+    windows = _windows(
+        inputs, module.kernel_size, module.stride, module.dilation, grad_outputs.shape[2:]
+    )
+    return {
+        "weight": _window_products(windows, grad_outputs, module.groups, len(module.kernel_size)),
+        "bias": grad_outputs.flatten(2).sum(dim=2),
+    }
+
+
+def _both_sides(module: nn.Module) -> list[int]:
+    """Padding as `functional.pad` wants it: last dimension first, before and after each."""
+    sides: list[int] = []
+    for i in reversed(range(len(module.kernel_size))):
+        if module.padding == "same":
+            total = module.dilation[i] * (module.kernel_size[i] - 1)
+            sides += [total // 2, total - total // 2]
+        elif module.padding == "valid":
+            sides += [0, 0]
+        else:
+            sides += [module.padding[i]] * 2
+    return sides
+
+
+@layer_rule(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+def transposed(module: nn.Module, inputs: Tensor, grad_outputs: Tensor) -> dict[str, Tensor]:
+    """A convolution with the roles of inputs and grad_outputs exchanged."""
+    padded = functional.pad(grad_outputs, [p for p in reversed(module.padding) for _ in range(2)])
+    windows = _windows(padded, module.kernel_size, module.stride, module.dilation, inputs.shape[2:])
+    return {
+        "weight": _window_products(windows, inputs, module.groups, len(module.kernel_size)),
+        "bias": grad_outputs.flatten(2).sum(dim=2),
+    }
+
+
+@layer_rule(nn.Embedding)
+def embedding(module: nn.Module, inputs: Tensor, grad_outputs: Tensor) -> dict[str, Tensor]:
+    """weight: the rows of grad_output, added where their token stands; none for padding_idx."""
+    size = len(inputs)
+    tokens = inputs.reshape(size, -1)
+    rows = grad_outputs.reshape(*tokens.shape, module.embedding_dim)
+    if module.padding_idx is not None:
+        rows = rows * (tokens != module.padding_idx).unsqueeze(2)
+    weight = rows.new_zeros(size, module.num_embeddings, module.embedding_dim)
+    weight.scatter_add_(1, tokens.unsqueeze(2).expand_as(rows), rows)
+    return {"weight": weight}
+
+
+@layer_rule(nn.LayerNorm)
+def layer_norm(module: nn.Module, inputs: Tensor, grad_outputs: Tensor) -> dict[str, Tensor]:
+    """weight: grad_output times the normalized input, summed over positions; bias: without it."""
+    shape = module.normalized_shape
+    normalized = functional.layer_norm(inputs, shape, eps=module.eps)
+    return _affine(grad_outputs * normalized, grad_outputs, inputs.dim() - len(shape))
+
+
+@layer_rule(nn.RMSNorm)
+def rms_norm(module: nn.Module, inputs: Tensor, grad_outputs: Tensor) -> dict[str, Tensor]:
+    """As `layer_norm`, without bias."""
+    shape = module.normalized_shape
+    normalized = functional.rms_norm(inputs, shape, eps=module.eps)
+    return _affine(grad_outputs * normalized, grad_outputs, inputs.dim() - len(shape))
+
+
+def _affine(scale: Tensor, shift: Tensor, last_position: int) -> dict[str, Tensor]:
+    positions = tuple(range(1, last_position))
+    if not positions:
+        return {"weight": scale, "bias": shift}
+    return {"weight": scale.sum(dim=positions), "bias": shift.sum(dim=positions)}
+
+
+@layer_rule(nn.GroupNorm)
+def group_norm(module: nn.Module, inputs: Tensor, grad_outputs: Tensor) -> dict[str, Tensor]:
+    """weight, bias (C,): as `layer_norm`, with the channel as dimension 1."""
+    normalized = functional.group_norm(inputs, module.num_groups, eps=module.eps)
+    products = grad_outputs * normalized
+    return {
+        "weight": products.reshape(*products.shape[:2], -1).sum(dim=2),
+        "bias": grad_outputs.reshape(*products.shape[:2], -1).sum(dim=2),
+    }

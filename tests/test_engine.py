@@ -1,0 +1,199 @@
+"""The fast engine: which parameters stream, and what happens to those that must not."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+import consensus_lib as cl
+from consensus_lib.layers import rule_of
+from consensus_lib.recording import _PROOFS
+from tests import oracle
+from tests.zoo import ZOO, build, loss_fn
+
+SLOW = {"batch norm in eval", "gru", "lstm", "attention", "transformer layer", "bare parameter"}
+
+
+def consensus_and_oracle(model, inputs, targets, forward=None):
+    """The report, and whether every update is the consensus of ordinary gradients."""
+    forward = forward or model
+    model.zero_grad()
+    with cl.record(model) as tape:
+        losses = loss_fn(forward(inputs), targets)
+    gradients = oracle.gradients_by_loop(model, losses)
+    report = tape.backward(losses, cl.Consensus())
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            expected = oracle.each_weight(oracle.consensus_veto, gradients[name])
+            torch.testing.assert_close(parameter.grad.double(), expected, rtol=1e-5, atol=1e-7)
+    return report
+
+
+@pytest.mark.parametrize("kind", ZOO)
+def test_only_unknown_layers_take_the_slow_way_and_are_named(kind):
+    animal = build(kind)
+    report = consensus_and_oracle(animal.model, animal.inputs(3), torch.randn(3).double())
+    assert bool(report.fallback) == (kind in SLOW)
+    assert set(report.fallback) <= {name for name, _ in animal.model.named_parameters()}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ZOO if kind not in SLOW])
+@pytest.mark.parametrize("voters", [None, [5, 3, 5, 4, 3]])
+def test_small_chunks_give_the_same(kind, voters):
+    animal = build(kind)
+    inputs, targets = animal.inputs(5), torch.randn(5).double()
+    for parameter in animal.model.parameters():
+        parameter.grad = None
+    with cl.record(animal.model, chunk_bytes=500) as tape:
+        losses = loss_fn(animal.model(inputs), targets)
+    gradients = oracle.gradients_by_loop(animal.model, losses)
+    if voters is not None:
+        gradients = oracle.voter_means(gradients, voters)
+    tape.backward(losses, cl.Consensus(zeros="abstain"), voters)
+    for name, parameter in animal.model.named_parameters():
+        if parameter.requires_grad:
+            expected = oracle.each_weight(oracle.consensus_abstain, gradients[name])
+            torch.testing.assert_close(parameter.grad, expected, rtol=1e-6, atol=1e-9)
+
+
+class TimeFirst(nn.Module):
+    """Calls its layer with time as dimension 0, which a layer rule takes for the example."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.layer(x.transpose(0, 1)).tanh().transpose(0, 1)
+
+
+@pytest.mark.parametrize("steps", [4, 5])
+def test_rows_that_are_not_the_examples_are_found_out(steps):
+    model = TimeFirst().double()
+    inputs, targets = torch.randn(4, steps, 3).double(), torch.randn(4).double()
+    for _ in range(2):  # the second time by the stored proof
+        report = consensus_and_oracle(model, inputs, targets)
+        assert report.fallback == ("layer.weight", "layer.bias")
+
+
+class Sneaky(nn.Module):
+    """Uses a layer's weight also where no layer rule looks."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.layer(x) @ self.layer.weight
+
+
+def test_a_use_outside_the_layer_is_not_missed():
+    report = consensus_and_oracle(
+        Sneaky().double(), torch.randn(3, 3).double(), torch.randn(3).double()
+    )
+    assert report.fallback == ("layer.weight",)
+
+
+def test_an_output_that_no_loss_needs_is_no_use():
+    class Wasteful(Sneaky):
+        def forward(self, x):
+            self.layer(2 * x)
+            return self.layer(x)
+
+    consensus_and_oracle(Wasteful().double(), torch.randn(3, 3).double(), torch.randn(3).double())
+
+
+def test_parametrized_weights_are_right():
+    model = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)).double()
+    consensus_and_oracle(model, torch.randn(3, 3).double(), torch.randn(3).double())
+
+
+def test_inputs_that_are_not_contiguous_are_right():
+    model = nn.Conv2d(2, 3, 3).double()
+    inputs = torch.randn(3, 5, 6, 2).double().permute(0, 3, 1, 2)
+    report = consensus_and_oracle(model, inputs, torch.randn(3).double())
+    assert report.fallback == ()
+
+
+def test_checkpointed_layers_are_right_and_reentrant_ones_refused():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    inputs, targets = torch.randn(3, 3).double(), torch.randn(3).double()
+    consensus_and_oracle(
+        model, inputs, targets, lambda x: checkpoint(model, x, use_reentrant=False)
+    )
+    with cl.record(model) as tape:
+        outputs = checkpoint(model, inputs.requires_grad_(), use_reentrant=True)
+    with pytest.raises(ValueError, match="use_reentrant=False"):
+        tape.backward(loss_fn(outputs, targets), cl.Consensus())
+
+
+def test_autocast_gives_the_update_to_the_precision_it_has():
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    inputs, targets = torch.randn(2, 8), torch.randn(2)
+    updates = []
+    for enabled in (False, True):
+        model.zero_grad()
+        with cl.record(model) as tape, torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            losses = loss_fn(model(inputs).float(), targets)
+        report = tape.backward(losses, cl.Consensus())
+        assert report.fallback == ()
+        updates.append(model[2].weight.grad)
+    torch.testing.assert_close(*updates, rtol=0.05, atol=0.05)
+
+
+def test_an_input_changed_in_place_is_refused():
+    model = nn.Linear(3, 2)
+    inputs = torch.randn(3, 3)
+    with cl.record(model) as tape:
+        losses = loss_fn(model(inputs), torch.zeros(3))
+    inputs += 1
+    with pytest.raises(RuntimeError, match="input of layer '' was changed in place"):
+        tape.backward(losses, cl.Consensus())
+    assert model.weight.grad is None
+
+
+class Gain(nn.Module):
+    """A student's own layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        return self.gain * x
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_rule_of_ones_own_is_used_and_a_wrong_one_named(wrong, monkeypatch):
+    monkeypatch.setattr("consensus_lib.layers._RULES", {})
+
+    @cl.layer_rule(Gain)
+    def gain(module, inputs, grad_outputs):
+        return {"gain": grad_outputs * (inputs.abs() if wrong else inputs)}
+
+    model, inputs, targets = Gain().double(), torch.randn(4, 3).double(), torch.randn(4).double()
+    assert rule_of(model) is gain
+    report = consensus_and_oracle(model, inputs, targets)
+    assert report.fallback == (("gain",) if wrong else ())
+    if wrong:
+        with pytest.raises(cl.GradientMismatch, match=r"parameter 'gain'"):
+            cl.check_gradients(model, loss_fn, inputs, targets)
+    else:
+        cl.check_gradients(model, loss_fn, inputs, targets)
+
+
+def test_a_proof_is_made_once_for_each_kind_of_recording():
+    model = nn.Linear(3, 2).double()
+    for batch_size in (4, 7, 5):
+        inputs = torch.randn(batch_size, 3).double()
+        consensus_and_oracle(model, inputs, torch.randn(batch_size).double())
+    assert len(_PROOFS[model]) == 1
+
+
+def test_groups_stream_with_voters_across_them():
+    model = nn.Conv2d(2, 3, 3).double()
+    inputs = [torch.randn(2, 2, 4, 5).double(), torch.randn(3, 2, 5, 4).double()]
+    targets = [torch.randn(len(x)).double() for x in inputs]
+    report = cl.backward(model, loss_fn, inputs, targets, cl.Consensus(), voters=[0, 1, 1, 0, 2])
+    assert report.fallback == ()
+    assert report.voters == 3
