@@ -20,19 +20,36 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["layer_rule", "rule_of"]
+__all__ = ["layer_rule", "read_call"]
 
 LayerRule = Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]
+Reader = Callable[[nn.Module, tuple, dict, object], tuple[Tensor, Tensor] | None]
 SomeRule = TypeVar("SomeRule", bound=LayerRule)
 
-_RULES: dict[type[nn.Module], LayerRule] = {}
+_RULES: dict[type[nn.Module], tuple[LayerRule, Reader]] = {}
 
 
-def layer_rule(*types: type[nn.Module]) -> Callable[[SomeRule], SomeRule]:
+def one_tensor(
+    module: nn.Module, args: tuple, kwargs: dict, output: object
+) -> tuple[Tensor, Tensor] | None:
+    """(input, output) of a call with one tensor that returned one; None for other calls."""
+    if len(args) != 1 or kwargs or not isinstance(args[0], Tensor):
+        return None
+    # without a dimension beside the features there is no example: a Linear layer on (in,)
+    enough = args[0].dim() >= (2 if args[0].is_floating_point() else 1)
+    return (args[0], output) if enough and isinstance(output, Tensor) else None
+
+
+def layer_rule(
+    *types: type[nn.Module], read: Reader = one_tensor
+) -> Callable[[SomeRule], SomeRule]:
     """Decorate the layer rule of these module types.
 
-    The module must be called with one tensor and return one tensor, both with the example as
-    dimension 0. The rule may leave out parameters that the module does not have.
+    Args:
+        types: the module types.
+        read: (module, args, kwargs, output) -> (inputs, outputs), the two tensors of a call that
+            the rule speaks of, with the example as dimension 0; None for a call that the rule
+            cannot explain. By default the one tensor that went in and the one that came out.
 
     >>> @layer_rule(MyScale)
     ... def my_scale(module, inputs, grad_outputs):
@@ -40,17 +57,21 @@ def layer_rule(*types: type[nn.Module]) -> Callable[[SomeRule], SomeRule]:
     """
 
     def register(rule: SomeRule) -> SomeRule:
-        _RULES.update(dict.fromkeys(types, rule))
+        _RULES.update(dict.fromkeys(types, (rule, read)))
         return rule
 
     return register
 
 
-def rule_of(module: nn.Module) -> LayerRule | None:
-    """The layer rule of a module, None if its type has none."""
+def read_call(
+    module: nn.Module, args: tuple, kwargs: dict, output: object
+) -> tuple[LayerRule, Tensor, Tensor] | None:
+    """(layer rule, inputs, outputs) of a call, None if no rule explains it."""
     if getattr(module, "scale_grad_by_freq", False):
         return None  # an embedding's gradient then depends on the tokens of the other examples
-    return _RULES.get(type(module))
+    rule, read = _RULES.get(type(module), (None, None))
+    tensors = None if rule is None else read(module, args, kwargs, output)
+    return None if tensors is None else (rule, *tensors)
 
 
 def _over_positions(tensor: Tensor) -> Tensor:

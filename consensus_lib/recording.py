@@ -22,10 +22,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from consensus_lib import attention  # noqa: F401 - registers its layer rule
 from consensus_lib.calls import Call, Component, components, unproven
 from consensus_lib.folding import fold_component, fold_one_by_one
 from consensus_lib.graph import count_uses
-from consensus_lib.layers import rule_of
+from consensus_lib.layers import read_call
 from consensus_lib.preconditions import (
     require_one_device,
     require_one_loss_per_example,
@@ -170,27 +171,25 @@ class Tape:
         self._ran = True
 
     def _left(self, module: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
-        # a checkpointed layer runs again while the tape is read
-        if self._read or not isinstance(output, Tensor) or not output.requires_grad:
+        if self._read:  # a checkpointed layer runs again while the tape is read
             return
-        edge = get_gradient_edge(output)
-        self._edges.append(edge)
-        rule = rule_of(module)
+        if isinstance(output, Tensor) and output.requires_grad:
+            self._edges.append(get_gradient_edge(output))
+        call = read_call(module, args, kwargs, output)
+        if call is None or not call[2].requires_grad:
+            return
+        rule, inputs, outputs = call
         names = {
             local: self._names[id(p)]
-            for local, p in module.named_parameters(recurse=False)
+            for local, p in module.named_parameters()
             if id(p) in self._names
         }
-        one_tensor = len(args) == 1 and not kwargs and isinstance(args[0], Tensor)
-        if rule is None or not names or not one_tensor:
-            return
-        inputs = args[0].detach()
-        if inputs.dim() < (2 if inputs.is_floating_point() else 1):
-            return
         first, size = self._span or (0, len(inputs))
-        if len(inputs) == len(output) == size:
-            version = args[0]._version
-            self._calls.append(Call(module, rule, names, inputs, version, edge, first, size))
+        if names and len(inputs) == len(outputs) == size:
+            edge, version = get_gradient_edge(outputs), inputs._version
+            self._calls.append(
+                Call(module, rule, names, inputs.detach(), version, edge, first, size)
+            )
 
     def _backpropagate(self, losses: Tensor, examples_of: list[Tensor]) -> list[Component]:
         """One backward pass to the outputs of the recorded layers; what they account for."""

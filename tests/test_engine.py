@@ -6,12 +6,12 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import consensus_lib as cl
-from consensus_lib.layers import rule_of
 from consensus_lib.recording import _PROOFS
 from tests import oracle
 from tests.zoo import ZOO, build, loss_fn
 
-SLOW = {"batch norm in eval", "gru", "lstm", "attention", "transformer layer", "bare parameter"}
+# the transformer layer of the zoo has dropout, which running its attention again would redraw
+SLOW = {"batch norm in eval", "gru", "lstm", "transformer layer", "bare parameter"}
 
 
 def consensus_and_oracle(model, inputs, targets, forward=None):
@@ -172,7 +172,6 @@ def test_a_rule_of_ones_own_is_used_and_a_wrong_one_named(wrong, monkeypatch):
         return {"gain": grad_outputs * (inputs.abs() if wrong else inputs)}
 
     model, inputs, targets = Gain().double(), torch.randn(4, 3).double(), torch.randn(4).double()
-    assert rule_of(model) is gain
     report = consensus_and_oracle(model, inputs, targets)
     assert report.fallback == (("gain",) if wrong else ())
     if wrong:

@@ -31,11 +31,15 @@ def assert_same_statistics(recorded, gradients):
     expected = cl.statistics_of(gradients)
     assert recorded.count == expected.count
     assert recorded.by_parameter.keys() == gradients.keys()
-    for name in gradients:
+    for name, stack in gradients.items():
+        # a key's bias has the gradient 0 but for rounding, whose sign nobody can tell
+        noise = 1e-13 * max(1.0, float(stack.abs().max()))
+        quiet = stack.abs() < noise
+        certain = ~(quiet if "in_proj_bias" in name else quiet & (stack != 0)).any(dim=0)
         for need in NEEDS:
             torch.testing.assert_close(
-                recorded.by_parameter[name][need],
-                expected.by_parameter[name][need],
+                recorded.by_parameter[name][need][certain],
+                expected.by_parameter[name][need][certain],
                 msg=lambda text, name=name, need=need: f"{name} {need}: {text}",
             )
 

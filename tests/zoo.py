@@ -148,6 +148,9 @@ ZOO = {
     "transformer layer": lambda: Animal(
         nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True), (5, 8)
     ),
+    "transformer layer without dropout": lambda: Animal(
+        nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True), (5, 8)
+    ),
     "bare parameter": lambda: Animal(Scale(), (4,)),
     "tied": lambda: Animal(Tied(), (4,), 7),
     "frozen": lambda: Animal(_frozen(), (3,), untouched=("0.weight",)),
