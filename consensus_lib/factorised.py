@@ -41,22 +41,26 @@ def outer_product_statistics(
     answers: dict[Statistic, Tensor] = {}
     size = len(inputs)
     votes = grad_outputs.sign().T @ inputs.sign()
-    voters = grad_outputs.sign().abs_().T @ inputs.sign().abs_()
+    voters = _voters(inputs, grad_outputs)
     for statistic in needs & {Agreed(), Unopposed()}:
         zeros_abstain = statistic == Unopposed()
-        # half a vote where all votes that count are on one side, 0 elsewhere
+        # half a vote where all votes that count are on one side, 0 or less elsewhere
         if zeros_abstain:
             margin = votes.abs() - voters + voters.clamp(max=0.5)
         else:
             margin = votes.abs() - (size - 0.5)
-        where = margin.clamp_(min=0).nonzero(as_tuple=True)
-        if len(where[0]) > _MANY * votes.numel():
-            return None
-        products = _magnitudes(inputs.abs(), grad_outputs.abs(), where, chunk)
-        least = torch.cat([_least(p, zeros_abstain) for p in products])
         # of the others, those with a vote were opposed, which is 0 to a veto and inf to abstain
-        answer = (voters * torch.inf).nan_to_num_(0.0, torch.inf) if zeros_abstain else margin * 0
-        answer[where] = votes[where].sign() * least
+        answer = torch.zeros_like(votes)
+        if zeros_abstain:
+            answer = (voters * torch.inf).nan_to_num_(0.0, torch.inf)
+        # a maximum costs a fifth of a search, and in a large batch nobody is unanimous
+        if margin.amax() > 0:
+            where = margin.clamp_(min=0).nonzero(as_tuple=True)
+            if len(where[0]) > _MANY * votes.numel():
+                return None
+            products = _magnitudes(inputs.abs(), grad_outputs.abs(), where, chunk)
+            least = torch.cat([_least(p, zeros_abstain) for p in products])
+            answer[where] = votes[where].sign() * least
         answers[statistic] = answer
     if Sum() in needs:
         answers[Sum()] = grad_outputs.T @ inputs
@@ -65,6 +69,14 @@ def outer_product_statistics(
     if Touched() in needs:
         answers[Touched()] = voters > 0
     return answers
+
+
+def _voters(inputs: Tensor, grad_outputs: Tensor) -> Tensor:
+    """How many of the B gradients are not 0 at each weight: (out, in)."""
+    by_output = grad_outputs.sign().abs_()
+    if inputs.abs().amin() > 0:  # as in a first layer: no need for a matrix product
+        return by_output.sum(dim=0)[:, None].expand(-1, inputs.shape[1])
+    return by_output.T @ inputs.sign().abs_()
 
 
 def _magnitudes(

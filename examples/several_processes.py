@@ -12,6 +12,10 @@ import os
 
 import torch
 import torch.distributed as dist
+
+# Making an optimizer imports this too, but by then it would hold on to the processes' group, and
+# threads that outlive destroy_process_group() now and then abort a process that is done.
+import torch.distributed.nn
 from torch import Tensor, nn
 
 import consensus_lib as cl

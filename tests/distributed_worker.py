@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # before the group exists: see examples/several_processes.py
 from torch import nn
 
 import consensus_lib as cl
