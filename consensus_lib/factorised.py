@@ -46,9 +46,9 @@ def outer_product_statistics(
         zeros_abstain = statistic == Unopposed()
         # half a vote where all votes that count are on one side, 0 or less elsewhere
         if zeros_abstain:
-            margin = votes.abs() - voters + voters.clamp(max=0.5)
+            margin = votes.abs().sub_(voters).add_(voters.clamp(max=0.5))
         else:
-            margin = votes.abs() - (size - 0.5)
+            margin = votes.abs().sub_(size - 0.5)
         # of the others, those with a vote were opposed, which is 0 to a veto and inf to abstain
         answer = torch.zeros_like(votes)
         if zeros_abstain:

@@ -141,7 +141,7 @@ def report_needs(needs: frozenset[Statistic]) -> frozenset[Statistic]:
 def _counted(answers: dict[Statistic, Tensor], count: int, update: Tensor) -> Tensor:
     """How many weights have consensus, are updated, are live: (3,)."""
     if Votes() in answers:
-        agreed = (answers[Votes()].abs() - (count - 1)).clamp(min=0)
+        agreed = answers[Votes()].abs().sub_(count - 1).clamp_(min=0)
     else:
         agreed = answers[Agreed()]
     updated = torch.count_nonzero(update)

@@ -1,0 +1,1 @@
+"""The benchmark of a consensus step against an ordinary step: python -m tests.benchmarks."""

@@ -1,0 +1,18 @@
+"""The models of the benchmark, by the name that the command knows them by."""
+
+from tests.benchmarks.problems.convolutions import CONVOLUTIONS
+from tests.benchmarks.problems.encoder import ENCODER
+from tests.benchmarks.problems.mlp import MLP
+from tests.benchmarks.problems.tinyconv import TINYCONV
+from tests.benchmarks.problems.transformer import TRANSFORMER
+from tests.benchmarks.problems.workload import Problem, Workload
+
+__all__ = ["PROBLEMS", "Problem", "Workload"]
+
+PROBLEMS = {
+    "mlp": MLP,
+    "convolutions": CONVOLUTIONS,
+    "transformer": TRANSFORMER,
+    "encoder": ENCODER,
+    "tinyconv": TINYCONV,
+}

@@ -1,0 +1,106 @@
+"""A contender alone in a fresh process: is its update right, what memory and time does it need?"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+import consensus_lib as cl
+from tests.benchmarks.contenders import CONTENDERS, Step
+from tests.benchmarks.memory import limit_memory, peak_bytes
+from tests.benchmarks.problems import PROBLEMS, Workload
+from tests.benchmarks.processes import Failed
+
+__all__ = ["Conditions", "Trial", "try_out", "use"]
+
+FEW = 4
+TOLERANCE = 1e-3
+WITHOUT_JUMPS = (cl.Mean(), cl.Consensus())
+MOST_JUMPS = 0.01
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Under which conditions everything is measured.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        threads: of torch, on the CPU.
+        memory: gigabytes that a step may use.
+        seconds: that a step may take.
+        repeats: how often a step is timed.
+    """
+
+    device: str
+    threads: int
+    memory: float
+    seconds: float
+    repeats: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one step in a fresh process showed.
+
+    Attributes:
+        peak: bytes at the step's worst moment, above the state before it.
+        parameters: bytes of the model.
+    """
+
+    peak: int
+    parameters: int
+
+
+def use(conditions: Conditions) -> None:
+    """Set this process to the conditions; float32 stays float32 on CUDA, too."""
+    torch.set_num_threads(conditions.threads)
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    limit_memory(conditions.memory, conditions.device)
+
+
+def try_out(problem: str, batch: int, contender: str, conditions: Conditions) -> Trial:
+    """Check the contender's update on a few examples, then make one step of the full batch.
+
+    Raises:
+        Failed: for an update that is not its rule's, or a step that takes too long.
+    """
+    use(conditions)
+    _check_update(problem, min(batch, FEW), contender, conditions.device)
+    workload = PROBLEMS[problem].make(batch, conditions.device)
+    step = CONTENDERS[contender].prepare(workload)
+    begin = time.perf_counter()
+    peak = peak_bytes(step, conditions.device)
+    seconds = time.perf_counter() - begin
+    if seconds > conditions.seconds:
+        raise Failed(f"a step takes longer than {conditions.seconds:.0f} s")
+    return Trial(peak, workload.parameter_bytes)
+
+
+def _check_update(problem: str, batch: int, contender: str, device: str) -> None:
+    """Compare with the rule on the gradients of ordinary backward passes, one an example.
+
+    Where a gradient is 0 but for rounding its sign is noise, and a rule that jumps at 0 may give
+    another update there.
+    """
+    rule = CONTENDERS[contender].rule
+    workload = PROBLEMS[problem].make(batch, device)
+    step: Step = CONTENDERS[contender].prepare(workload)
+    step()
+    if rule is None:
+        return
+    found = torch.cat([parameter.grad.flatten() for parameter in workload.model.parameters()])
+    rows = _gradients_one_by_one(PROBLEMS[problem].make(batch, device))
+    stacks = [torch.stack(of_one) for of_one in zip(*rows, strict=True)]
+    expected = torch.cat([rule.reduce(stack).flatten() for stack in stacks])
+    right = torch.isclose(found, expected, rtol=0, atol=TOLERANCE * expected.abs().max().item())
+    wrong = 1 - right.float().mean().item()
+    if wrong > (0 if rule in WITHOUT_JUMPS else MOST_JUMPS):
+        raise Failed(f"gives another update at {wrong:.1%} of the weights")
+
+
+def _gradients_one_by_one(workload: Workload) -> list[tuple[torch.Tensor, ...]]:
+    parameters = list(workload.model.parameters())
+    return [torch.autograd.grad(loss, parameters, retain_graph=True) for loss in workload.losses()]
