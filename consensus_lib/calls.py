@@ -13,7 +13,7 @@ from torch.autograd.graph import GradientEdge
 from consensus_lib.layers import LayerRule
 from consensus_lib.statistics import widened
 
-__all__ = ["Call", "Component", "Examples", "components", "unproven"]
+__all__ = ["Call", "Component", "Examples", "chunks", "components", "unproven"]
 
 # Relative, and as a share of the largest gradient: wide enough for rounding, far too narrow for a
 # missed use or a row of another example.

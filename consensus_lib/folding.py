@@ -36,12 +36,12 @@ def fold_component(
         {parameter name: {statistic: tensor of its shape}}.
     """
     floats = part.floats_per_example()
+    if examples_of is None and len(part.calls) == 1 and batch_size * floats > chunk_floats:
+        shortcut = _shortcut(part, needs, batch_size, chunk_floats)
+        if shortcut is not None:
+            return shortcut
+    folds = {name: _Fold(needs) for name in part.shapes}
     if examples_of is None:
-        if len(part.calls) == 1 and batch_size * floats > chunk_floats:
-            shortcut = _shortcut(part, needs, batch_size, chunk_floats)
-            if shortcut is not None:
-                return shortcut
-        folds = {name: _Fold(needs) for name in part.shapes}
         for rows in chunks(batch_size, max(1, chunk_floats // floats)):
             for name, stack in part.stacks(rows).items():
                 folds[name].add(stack)

@@ -76,6 +76,16 @@ def test_rows_that_are_not_the_examples_are_found_out(steps):
         assert report.fallback == ("layer.weight", "layer.bias")
 
 
+def test_gradients_of_zero_prove_nothing():
+    model = TimeFirst().double()
+    inputs, targets = torch.randn(4, 4, 3).double(), torch.randn(4).double()
+    with cl.record(model) as tape:
+        losses = loss_fn(model(inputs), targets) * 0
+    tape.backward(losses, cl.Consensus())
+    report = consensus_and_oracle(model, inputs, targets)
+    assert report.fallback == ("layer.weight", "layer.bias")
+
+
 class Sneaky(nn.Module):
     """Uses a layer's weight also where no layer rule looks."""
 
