@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from consensus_lib.preconditions import require_one_loss_per_example
-from consensus_lib.recording import record
-from consensus_lib.statistics import (
+from consensus_lib.questions import (
     Agreed,
     Least,
     Stack,
@@ -20,6 +19,7 @@ from consensus_lib.statistics import (
     Unopposed,
     Votes,
 )
+from consensus_lib.recording import record
 
 __all__ = ["GradientCheck", "GradientMismatch", "check_gradients"]
 

@@ -15,13 +15,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from consensus_lib.statistics import Agreed, Statistic, Sum, Touched, Unopposed, Votes
+from consensus_lib.questions import Agreed, Statistic, Sum, Touched, Unopposed, Votes
 
 __all__ = ["FACTORISED", "outer_product_statistics"]
 
 FACTORISED = frozenset({Sum(), Votes(), Touched(), Agreed(), Unopposed()})
 
 _MANY = 0.15  # above this share of weights, folding the outer products themselves is faster
+_FEW = 64  # so many examples mostly touch every weight, which spares a look at the others
 
 
 def outer_product_statistics(
@@ -39,44 +40,91 @@ def outer_product_statistics(
         {statistic: (out, in)}; None if so many weights agree that this way is the slower one.
     """
     answers: dict[Statistic, Tensor] = {}
-    size = len(inputs)
-    votes = grad_outputs.sign().T @ inputs.sign()
-    voters = _voters(inputs, grad_outputs)
-    for statistic in needs & {Agreed(), Unopposed()}:
-        zeros_abstain = statistic == Unopposed()
-        # half a vote where all votes that count are on one side, 0 or less elsewhere
-        if zeros_abstain:
-            margin = votes.abs().sub_(voters).add_(voters.clamp(max=0.5))
-        else:
-            margin = votes.abs().sub_(size - 0.5)
-        # of the others, those with a vote were opposed, which is 0 to a veto and inf to abstain
-        answer = torch.zeros_like(votes)
-        if zeros_abstain:
-            answer = (voters * torch.inf).nan_to_num_(0.0, torch.inf)
-        # a maximum costs a fifth of a search, and in a large batch nobody is unanimous
-        if margin.amax() > 0:
-            where = margin.clamp_(min=0).nonzero(as_tuple=True)
-            if len(where[0]) > _MANY * votes.numel():
-                return None
-            products = _magnitudes(inputs.abs(), grad_outputs.abs(), where, chunk)
-            least = torch.cat([_least(p, zeros_abstain) for p in products])
-            answer[where] = votes[where].sign() * least
-        answers[statistic] = answer
-    if Sum() in needs:
-        answers[Sum()] = grad_outputs.T @ inputs
+    signs = grad_outputs.sign(), inputs.sign()
+    votes = signs[0].T @ signs[1]
+    touched = None
+    if Unopposed() in needs:
+        voters = _voters(*signs)
+        touched = voters
+        answer = _unopposed(inputs, grad_outputs, votes, voters, chunk)
+        if answer is None:
+            return None
+        answers[Unopposed()] = answer
+    if Agreed() in needs:
+        answer = _agreed(inputs, grad_outputs, votes, chunk)
+        if answer is None:
+            return None
+        answers[Agreed()] = answer
+    if Touched() in needs:
+        touched = _voters(*signs, enough=_FEW) if touched is None else touched
+        answers[Touched()] = touched.sign().expand_as(votes)
     if Votes() in needs:
         answers[Votes()] = votes
-    if Touched() in needs:
-        answers[Touched()] = voters > 0
+    if Sum() in needs:
+        answers[Sum()] = grad_outputs.T @ inputs
     return answers
 
 
-def _voters(inputs: Tensor, grad_outputs: Tensor) -> Tensor:
-    """How many of the B gradients are not 0 at each weight: (out, in)."""
-    by_output = grad_outputs.sign().abs_()
-    if inputs.abs().amin() > 0:  # as in a first layer: no need for a matrix product
-        return by_output.sum(dim=0)[:, None].expand(-1, inputs.shape[1])
-    return by_output.T @ inputs.sign().abs_()
+def _agreed(inputs: Tensor, grad_outputs: Tensor, votes: Tensor, chunk: int) -> Tensor | None:
+    """`Agreed` from the votes; None if too many weights agree."""
+    size = len(inputs)
+    answer = torch.zeros_like(votes)
+    # two extremes cost a fifth of a search, and in a large batch nobody is unanimous
+    if max(votes.amax(), -votes.amin()) < size:
+        return answer
+    where = votes.abs().sub_(size - 0.5).clamp_(min=0).nonzero(as_tuple=True)
+    return _filled(answer, where, inputs, grad_outputs, votes, chunk)
+
+
+def _unopposed(
+    inputs: Tensor, grad_outputs: Tensor, votes: Tensor, voters: Tensor, chunk: int
+) -> Tensor | None:
+    """`Unopposed` from votes and voters; None if too many weights are unopposed."""
+    # 0 where all voters are on one side, below 0 elsewhere, and where there is none
+    margin = votes.abs().sub_(voters.clamp(min=1))
+    if voters.amin() > 0:
+        answer = torch.full_like(votes, torch.inf)
+    else:
+        answer = (voters * torch.inf).nan_to_num_(0.0, torch.inf).expand_as(votes).contiguous()
+    if margin.amax() < 0:
+        return answer
+    where = margin.add_(0.5).clamp_(min=0).nonzero(as_tuple=True)
+    return _filled(answer, where, inputs, grad_outputs, votes, chunk, zeros_abstain=True)
+
+
+def _filled(
+    answer: Tensor,
+    where: tuple[Tensor, Tensor],
+    inputs: Tensor,
+    grad_outputs: Tensor,
+    votes: Tensor,
+    chunk: int,
+    zeros_abstain: bool = False,
+) -> Tensor | None:
+    """The answer with the signed least magnitudes at the chosen weights; None for too many."""
+    if len(where[0]) > _MANY * votes.numel():
+        return None
+    products = _magnitudes(inputs.abs(), grad_outputs.abs(), where, chunk)
+    least = torch.cat([_least(p, zeros_abstain) for p in products])
+    answer[where] = votes[where].sign() * least
+    return answer
+
+
+def _voters(signs_of_grads: Tensor, signs_of_inputs: Tensor, enough: int | None = None) -> Tensor:
+    """How many of the B gradients are not 0 at each weight: (out, in), or (out, 1) or (1, in).
+
+    With `enough`, no more examples are counted once these have touched every weight.
+    """
+    grads, inputs = signs_of_grads.abs(), signs_of_inputs.abs()
+    if inputs.amin() > 0:  # as in a first layer: no need for a matrix product
+        return grads.sum(dim=0)[:, None]
+    if grads.amin() > 0:  # as in a last one
+        return inputs.sum(dim=0)[None]
+    if enough is not None and len(grads) > 2 * enough:
+        counted = grads[:enough].T @ inputs[:enough]
+        if counted.amin() > 0:
+            return counted
+    return grads.T @ inputs
 
 
 def _magnitudes(

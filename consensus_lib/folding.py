@@ -3,83 +3,179 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from consensus_lib.calls import Component, chunks
+from consensus_lib.calls import Component, Examples, chunks, rows_of
 from consensus_lib.factorised import FACTORISED, outer_product_statistics
-from consensus_lib.statistics import Stack, Statistic, require_finite, widened
+from consensus_lib.questions import Stack, Statistic
+from consensus_lib.statistics import require_finite, widened
 
-__all__ = ["fold_component", "fold_one_by_one"]
-
-Answers = dict[str, dict[Statistic, Tensor]]
+__all__ = ["Folder", "Piece", "fold_one_by_one", "side_by_side"]
 
 
-def fold_component(
-    part: Component,
-    needs: frozenset[Statistic],
-    examples_of: Sequence[Tensor] | None,
-    batch_size: int,
-    chunk_floats: int,
-) -> Answers:
-    """The statistics of a component's parameters, from the layer rules.
+@dataclass(frozen=True)
+class Piece:
+    """The statistics of some parameters, laid side by side.
+
+    Attributes:
+        shapes: {parameter name: shape}, in the order in which they lie.
+        answers: {statistic: tensor}, of as many numbers as the parameters have together.
+    """
+
+    shapes: dict[str, torch.Size]
+    answers: dict[Statistic, Tensor]
+
+    def split(self, tensor: Tensor) -> dict[str, Tensor]:
+        """{parameter name: its part of such a tensor, in its shape}."""
+        if len(self.shapes) == 1:
+            return {name: tensor.reshape(shape) for name, shape in self.shapes.items()}
+        parts = tensor.split([shape.numel() for shape in self.shapes.values()])
+        return {
+            name: part.view(shape)
+            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
+        }
+
+    def by_parameter(self) -> dict[str, dict[Statistic, Tensor]]:
+        """{parameter name: {statistic: tensor of its shape}}."""
+        found: dict[str, dict[Statistic, Tensor]] = {name: {} for name in self.shapes}
+        for statistic, answer in self.answers.items():
+            for name, part in self.split(answer).items():
+                found[name][statistic] = part
+        return found
+
+
+class Folder:
+    """Folds components as their gradients arrive.
+
+    A large component is folded at once, a chunk of examples at a time. Small ones wait until
+    together they fill a chunk, for a hundred small operations cost more than ten large ones.
+    """
+
+    def __init__(
+        self,
+        needs: frozenset[Statistic],
+        batch_size: int,
+        groups: Sequence[Tensor] | None,
+        chunk_floats: int,
+        give: Callable[[Piece], None],
+    ) -> None:
+        """Make a folder.
+
+        Args:
+            needs: which statistics.
+            batch_size: B.
+            groups: for each voter its examples; None: each example is a voter.
+            chunk_floats: about how many numbers may be materialised at a time.
+            give: called with each piece that is ready.
+        """
+        self._needs = needs
+        self._batch_size = batch_size
+        self._groups = groups
+        self._chunk_floats = chunk_floats
+        self._give = give
+        self._waiting: list[Component] = []
+        self._waiting_floats = 0
+
+    def take(self, part: Component) -> None:
+        """Fold a component, now or soon, and forget its tensors."""
+        floats = self._batch_size * part.floats_per_example
+        if floats > self._chunk_floats:
+            if not self._shortcut(part):
+                self._fold([part])
+            part.forget()
+            return
+        if self._waiting_floats + floats > self._chunk_floats:
+            self.finish()
+        self._waiting.append(part)
+        self._waiting_floats += floats
+
+    def finish(self) -> None:
+        """Fold what still waits."""
+        if self._waiting:
+            self._fold(self._waiting)
+        for part in self._waiting:
+            part.forget()
+        self._waiting = []
+        self._waiting_floats = 0
+
+    def _shortcut(self, part: Component) -> bool:
+        """Fold a Linear layer without its per-example gradients; False where that is no gain."""
+        call = part.calls[0]
+        plain = type(call.module) is nn.Linear and len(part.calls) == 1 and call.inputs.dim() == 2
+        whole = call.size == self._batch_size and self._groups is None
+        if not (plain and whole and self._needs <= FACTORISED):
+            return False
+        inputs, grads = widened(call.inputs), widened(call.grads)
+        by_local = {local: name for local, name in call.names.items() if name in part.shapes}
+        if (name := by_local.get("weight")) is not None:
+            answers = outer_product_statistics(inputs, grads, self._needs, self._chunk_floats)
+            if answers is None:
+                return False
+            self._give(Piece({name: part.shapes[name]}, answers))
+        if (name := by_local.get("bias")) is not None:
+            fold = _Fold(self._needs)
+            fold.add(grads)
+            self._give(Piece({name: part.shapes[name]}, fold.answers()))
+        return True
+
+    def _fold(self, parts: list[Component]) -> None:
+        fold = _Fold(self._needs)
+        floats = sum(part.floats_per_example for part in parts)
+        if self._groups is None:
+            for rows in chunks(self._batch_size, max(1, self._chunk_floats // floats)):
+                fold.add(side_by_side(parts, rows))
+        else:
+            device = parts[0].calls[0].inputs.device
+            most = max(map(len, self._groups))
+            for few in chunks(len(self._groups), max(1, self._chunk_floats // (floats * most))):
+                groups = self._groups[few]
+                stack = side_by_side(parts, torch.cat(list(groups)).to(device))
+                of_each = stack.split([len(group) for group in groups])
+                fold.add(torch.stack([rows.mean(dim=0) for rows in of_each]))
+        shapes = {name: shape for part in parts for name, shape in part.shapes.items()}
+        self._give(Piece(shapes, fold.answers()))
+
+
+def side_by_side(parts: Sequence[Component], examples: Examples) -> Tensor:
+    """The per-example gradients of all parameters of some components.
 
     Args:
-        part: its calls, with the gradients of their outputs.
-        needs: which statistics.
-        examples_of: for each voter its examples; None: each example is a voter.
-        batch_size: B.
-        chunk_floats: about how many numbers may be materialised at a time.
+        parts: the components, with the gradients of their outputs.
+        examples: n examples.
 
     Returns:
-        {parameter name: {statistic: tensor of its shape}}.
+        (n, weights), the parameters in the order in which the components name them.
     """
-    floats = part.floats_per_example()
-    if examples_of is None and len(part.calls) == 1 and batch_size * floats > chunk_floats:
-        shortcut = _shortcut(part, needs, batch_size, chunk_floats)
-        if shortcut is not None:
-            return shortcut
-    folds = {name: _Fold(needs) for name in part.shapes}
-    if examples_of is None:
-        for rows in chunks(batch_size, max(1, chunk_floats // floats)):
-            for name, stack in part.stacks(rows).items():
-                folds[name].add(stack)
-        return {name: fold.answers() for name, fold in folds.items()}
-    folds = {name: _Fold(needs) for name in part.shapes}
-    per_chunk = max(1, chunk_floats // (floats * max(map(len, examples_of))))
-    for few in chunks(len(examples_of), per_chunk):
-        counts = torch.tensor([len(examples) for examples in examples_of[few]])
-        examples = torch.cat(list(examples_of[few])).to(part.calls[0].inputs.device)
-        for name, stack in part.stacks(examples).items():
-            means = [rows.mean(dim=0) for rows in stack.split(counts.tolist())]
-            folds[name].add(torch.stack(means))
-    return {name: fold.answers() for name, fold in folds.items()}
+    size = examples.stop - examples.start if isinstance(examples, slice) else len(examples)
+    blocks: list[tuple[Examples, Tensor]] = []
+    for run in sorted({run for part in parts for run in part.runs}):
+        places, rows = rows_of(examples, *run)
+        blocks.append((places, _block(parts, run, rows)))
+    if len(blocks) == 1 and len(blocks[0][1]) == size:
+        return blocks[0][1]
+    if isinstance(examples, slice) and sum(len(block) for _, block in blocks) == size:
+        return torch.cat([block for _, block in blocks])
+    stack = blocks[0][1].new_zeros(size, blocks[0][1].shape[1])
+    for places, block in blocks:
+        stack[places] = block
+    return stack
 
 
-def _shortcut(
-    part: Component, needs: frozenset[Statistic], batch_size: int, chunk_floats: int
-) -> Answers | None:
-    """The answers for a Linear layer without its per-example gradients, None if not faster."""
-    (call,) = part.calls
-    whole = call.size == batch_size and call.inputs.dim() == 2
-    if type(call.module) is not nn.Linear or not whole or not needs <= FACTORISED:
-        return None
-    inputs, grads = widened(call.inputs), widened(call.grads)
-    answers: Answers = {}
-    for local, name in call.names.items():
-        if name not in part.shapes:
-            continue
-        if local == "weight":
-            found = outer_product_statistics(inputs, grads, needs, chunk_floats)
-            if found is None:
-                return None
-            answers[name] = found
-        else:
-            fold = _Fold(needs)
-            fold.add(grads)
-            answers[name] = fold.answers()
-    return answers
+def _block(parts: Sequence[Component], run: tuple[int, int], rows: Examples) -> Tensor:
+    size = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+    cells = []
+    for part in parts:
+        found = part.gradients(run, rows)
+        some = next(iter(found.values()), part.calls[0].grads)
+        for name, shape in part.shapes.items():
+            if name in found:
+                cells.append(found[name].reshape(size, shape.numel()))
+            else:  # a layer that these examples did not visit
+                cells.append(widened(some.new_zeros(size, shape.numel())))
+    return torch.cat(cells, dim=1) if len(cells) > 1 else cells[0]
 
 
 class _Fold:
@@ -92,7 +188,7 @@ class _Fold:
 
     def add(self, stack: Tensor) -> None:
         """Fold in some voters, (n, ...)."""
-        found = Stack(widened(stack))
+        found = Stack(stack)
         for part in self._parts:
             so_far = self._folded.get(part)
             self._folded[part] = found[part] if so_far is None else part.merge(so_far, found[part])
@@ -106,17 +202,17 @@ class _Fold:
 def fold_one_by_one(
     losses: Tensor,
     parameters: dict[str, nn.Parameter],
-    examples_of: Sequence[Tensor],
+    groups: Sequence[Tensor],
     needs: frozenset[Statistic],
     chunk_floats: int,
     blame: Callable[[], int],
-) -> Answers:
+) -> list[Piece]:
     """The statistics of any parameters: one vector-Jacobian product on the graph a voter.
 
     Args:
         losses: (B,), with their graph, which is freed.
         parameters: {name: parameter}.
-        examples_of: for each voter its examples.
+        groups: for each voter its examples.
         needs: which statistics.
         chunk_floats: about how many numbers may be gathered before they are folded.
         blame: tells the voter whose example made gradients that are not finite. On the graph
@@ -129,8 +225,8 @@ def fold_one_by_one(
     floats = sum(p.numel() for p in parameters.values())
     chunk = max(1, chunk_floats // floats)
     gathered: list[list[Tensor]] = []
-    for voter, examples in enumerate(examples_of):
-        last = voter == len(examples_of) - 1
+    for voter, examples in enumerate(groups):
+        last = voter == len(groups) - 1
         gathered.append(_voter_gradients(examples, losses, parameters, keep_graph=not last))
         if voter == 0 and not last:
             for name, gradient in zip(parameters, gathered[0], strict=True):
@@ -138,11 +234,12 @@ def fold_one_by_one(
                     require_finite(gradient[None], name, first_voter=blame())
         if last or len(gathered) == chunk:
             first = voter + 1 - len(gathered)
-            for name, stack in zip(parameters, zip(*gathered, strict=True), strict=True):
-                require_finite(torch.stack(stack), name, first)
-                folds[name].add(torch.stack(stack))
+            for name, rows in zip(parameters, zip(*gathered, strict=True), strict=True):
+                stack = torch.stack(rows)
+                require_finite(stack, name, first)
+                folds[name].add(widened(stack))
             gathered.clear()
-    return {name: fold.answers() for name, fold in folds.items()}
+    return [Piece({name: p.shape}, folds[name].answers()) for name, p in parameters.items()]
 
 
 def _voter_gradients(

@@ -1,40 +1,67 @@
-"""What the autograd graph tells: how often each parameter is used on the way to the losses."""
+"""What the autograd graph tells: how often each parameter is used, and which layers come first."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from torch import Tensor
+from torch.autograd.graph import Node
 
-__all__ = ["count_uses"]
+__all__ = ["Graph"]
 
 
-def count_uses(losses: Tensor) -> Counter[int]:
-    """{id(parameter): how many operations of the graph take it as an input}.
+class Graph:
+    """The operations on the way from the parameters to the losses.
 
-    A layer call that uses its weight once adds one. More than the recorded calls explain means
-    that the parameter is also used where no layer rule looks.
-
-    Raises:
-        ValueError: for reentrant gradient checkpointing, which hides its part of the graph.
+    Attributes:
+        uses: {id(parameter): how many operations take it as an input}. A layer call that uses
+            its weight once adds one; more than the recorded calls explain means that the
+            parameter is also used where no layer rule looks.
     """
-    uses: Counter[int] = Counter()
-    seen = {losses.grad_fn}
-    waiting = [losses.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node.name() == "CheckpointFunctionBackward":
-            raise ValueError(
-                "reentrant gradient checkpointing hides the graph of its layers: call "
-                "torch.utils.checkpoint.checkpoint with use_reentrant=False"
-            )
-        for parent, _ in node.next_functions:
-            if parent is None:
-                continue
-            leaf = getattr(parent, "variable", None)
-            if leaf is not None:
-                uses[id(leaf)] += 1
-            elif parent not in seen:
-                seen.add(parent)
-                waiting.append(parent)
-    return uses
+
+    def __init__(self, losses: Tensor) -> None:
+        """Walk the graph of the losses, (B,).
+
+        Raises:
+            ValueError: for reentrant gradient checkpointing, which hides its part of the graph.
+        """
+        self.uses: Counter[int] = Counter()
+        self._users: dict[Node, list[Node]] = {losses.grad_fn: []}
+        waiting = [losses.grad_fn]
+        while waiting:
+            node = waiting.pop()
+            if node.name() == "CheckpointFunctionBackward":
+                raise ValueError(
+                    "reentrant gradient checkpointing hides the graph of its layers: call "
+                    "torch.utils.checkpoint.checkpoint with use_reentrant=False"
+                )
+            for parent, _ in node.next_functions:
+                if parent is None:
+                    continue
+                if (users := self._users.get(parent)) is not None:
+                    users.append(node)
+                elif (leaf := getattr(parent, "variable", None)) is not None:
+                    self.uses[id(leaf)] += 1
+                else:
+                    self._users[parent] = [node]
+                    waiting.append(parent)
+
+    def __contains__(self, node: Node) -> bool:
+        """Whether the losses depend on the operation."""
+        return node in self._users
+
+    def earliest(self, nodes: Iterable[Node]) -> set[Node]:
+        """Those of the nodes that depend on no other of them.
+
+        A backward pass that reaches these has passed all the others.
+        """
+        found = set(nodes)
+        later: set[Node] = set()
+        waiting = list(found)
+        while waiting:
+            for user in self._users[waiting.pop()]:
+                if user not in later:
+                    later.add(user)
+                    waiting.append(user)
+        return found - later

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["layer_rule", "read_call"]
+__all__ = ["has_rule", "layer_rule", "read_call"]
 
 LayerRule = Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]
 Reader = Callable[[nn.Module, tuple, dict, object], tuple[Tensor, Tensor] | None]
@@ -61,6 +61,11 @@ def layer_rule(
         return rule
 
     return register
+
+
+def has_rule(module: nn.Module) -> bool:
+    """Whether there is a layer rule for the module's type."""
+    return type(module) in _RULES
 
 
 def read_call(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 __all__ = [
+    "normalizes_over_batch",
     "require_one_device",
     "require_one_loss_per_example",
     "require_separate_examples",
@@ -16,9 +17,14 @@ __all__ = [
 ]
 
 
+def normalizes_over_batch(module: nn.Module) -> bool:
+    """Whether a module is of a kind that, in training, normalizes over the batch."""
+    return isinstance(module, _BatchNorm)
+
+
 def require_separate_examples(model: nn.Module, module: nn.Module) -> None:
     """Raise ValueError if `module`, a part of `model`, normalizes over the batch."""
-    if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
+    if normalizes_over_batch(module) and (module.training or module.running_mean is None):
         name = next(n for n, m in model.named_modules() if m is module)
         raise ValueError(
             f"layer '{name}' ({type(module).__name__}) normalizes over the batch, so that no "

@@ -4,47 +4,49 @@
         losses = loss_fn(model(inputs), targets)     # (B,)
     report = tape.backward(losses, rule)             # adds the update to .grad
 
-While the model runs, the tape notes what each layer was called with. One backward pass then gives
+While the model runs, the tape notes what each layer was called with. One backward pass then meets
 the gradient of the summed losses by each layer's output, in which row i belongs to example i
 alone. From these two a layer rule makes per-example gradients, a chunk at a time; they are folded
-into the statistics and forgotten, so that memory does not grow with the batch. Parameters that no
-layer rule accounts for get one ordinary vector-Jacobian product a voter: slow, but exact for any
-module, with the dropout mask that made the losses.
+into the statistics, reduced to the update and forgotten before the next layer is reached, so that
+memory does not grow with the batch. Parameters that no layer rule accounts for get one ordinary
+vector-Jacobian product a voter: slow, but exact for any module, with the dropout mask that made
+the losses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.utils.hooks import RemovableHandle
 
 from consensus_lib import attention  # noqa: F401 - registers its layer rule
-from consensus_lib.calls import Call, Component, components, unproven
-from consensus_lib.folding import fold_component, fold_one_by_one
-from consensus_lib.graph import count_uses
-from consensus_lib.layers import read_call
+from consensus_lib.calls import Call, Component, components
+from consensus_lib.folding import Folder, Piece, fold_one_by_one
+from consensus_lib.graph import Graph
+from consensus_lib.layers import has_rule, read_call
 from consensus_lib.preconditions import (
+    normalizes_over_batch,
     require_one_device,
     require_one_loss_per_example,
     require_separate_examples,
     voter_indices,
 )
+from consensus_lib.proof import failed_parameters
+from consensus_lib.questions import Stack, Statistic
 from consensus_lib.report import Report, report_needs
 from consensus_lib.rules import Rule
-from consensus_lib.statistics import GradientStatistics, Stack, Statistic
-from consensus_lib.updates import apply_update
+from consensus_lib.statistics import GradientStatistics
+from consensus_lib.streaming import OutputCheck, stream
+from consensus_lib.updates import accumulate
 
 __all__ = ["Tape", "backward", "record"]
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 Voters = Sequence[int] | Tensor
-
-# For each model, the kinds of recording that have been proved, and the parameters that failed.
-_PROOFS: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], set[str]]] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -63,10 +65,7 @@ def record(model: nn.Module, chunk_bytes: int = 2**22) -> Iterator[Tape]:
         ValueError: when a BatchNorm layer that normalizes over the batch is run; names it.
     """
     tape = Tape(model, chunk_bytes)
-    hooks = [module.register_forward_pre_hook(tape._entered) for module in model.modules()]
-    hooks += [
-        module.register_forward_hook(tape._left, with_kwargs=True) for module in model.modules()
-    ]
+    hooks = tape._watch()
     try:
         yield tape
     finally:
@@ -84,7 +83,6 @@ class Tape:
         self._names = {id(p): name for name, p in self._parameters.items()}
         self._calls: list[Call] = []
         self._edges: list[GradientEdge] = []
-        self._unused: list[str] = []
         self._span: tuple[int, int] | None = None
         self._ran = False
         self._read = False
@@ -114,10 +112,25 @@ class Tape:
             FloatingPointError: for a loss or gradient that is not finite, naming the example or
                 the voter and the parameter; `.grad` is as it was.
         """
-        statistics = self.statistics(losses, report_needs(rule.needs), voters)
-        updates = rule(statistics)
-        report = Report(losses, statistics, updates)
-        apply_update(self._model, updates)
+        groups = self._groups(losses, voters)
+        needs = report_needs(rule.needs)
+        report = Report(losses, _count(losses, groups), list(self._parameters))
+        updates: dict[str, Tensor] = {}
+
+        def reduce(piece: Piece) -> None:
+            update = rule.update(piece.answers, report.voters)
+            updates.update(piece.split(update))
+            report.add(piece, update)
+
+        if rule.weight_by_weight:
+            report.fallback = self._gather(losses, needs, groups, reduce)
+        else:
+            pieces: list[Piece] = []
+            report.fallback = self._gather(losses, needs, groups, pieces.append)
+            for piece in self._one_by_one(pieces):
+                reduce(piece)
+        for name, parameter in self._parameters.items():
+            accumulate(parameter, updates[name].to(parameter.dtype))
         return report
 
     def statistics(
@@ -136,68 +149,124 @@ class Tape:
         Raises:
             As `backward`.
         """
-        self._require_readable(losses)
-        examples_of = voter_indices(voters, len(losses))
-        self._read = True
-        parts = self._backpropagate(losses, examples_of)
-        answers: dict[str, dict[Statistic, Tensor]] = {}
-        for part in parts:
-            grouped = None if voters is None else examples_of
-            answers |= fold_component(part, needs, grouped, len(losses), self._chunk_floats)
-        for name in self._unused:
-            nothing = Stack(torch.zeros_like(self._parameters[name])[None].detach())
-            answers[name] = {need: nothing[need] for need in needs}
-        exact = {n: p for n, p in self._parameters.items() if n not in answers}
-        if exact:
-            answers |= fold_one_by_one(
-                losses,
-                exact,
-                examples_of,
-                needs,
-                self._chunk_floats,
-                blame=lambda: self._first_bad_voter(losses, examples_of),
-            )
-        self._calls.clear()
-        self._edges.clear()
+        groups = self._groups(losses, voters)
+        pieces: list[Piece] = []
+        fallback = self._gather(losses, needs, groups, pieces.append)
         return GradientStatistics(
-            len(examples_of),
-            {name: answers[name] for name in self._parameters},
+            _count(losses, groups),
+            {name: piece.answers for piece in self._one_by_one(pieces) for name in piece.shapes},
             {name: p.dtype for name, p in self._parameters.items()},
-            tuple(exact),
+            fallback,
         )
+
+    def _groups(self, losses: Tensor, voters: Voters | None) -> list[Tensor] | None:
+        """The examples of each voter, None if each example is one; the losses are looked at."""
+        self._require_readable(losses)
+        groups = None if voters is None else voter_indices(voters, len(losses))
+        self._read = True
+        return groups
+
+    def _one_by_one(self, pieces: list[Piece]) -> list[Piece]:
+        """A piece for each parameter, in the order of the model."""
+        found = {name: a for piece in pieces for name, a in piece.by_parameter().items()}
+        return [Piece({name: p.shape}, found[name]) for name, p in self._parameters.items()]
+
+    def _watch(self) -> list[RemovableHandle]:
+        """Hook every module that has something to tell."""
+        hooks: list[RemovableHandle] = []
+        for module in self._model.modules():
+            if normalizes_over_batch(module):
+                hooks.append(module.register_forward_pre_hook(self._entered))
+            if module is self._model or has_rule(module) or module._parameters:
+                hooks.append(module.register_forward_hook(self._left, with_kwargs=True))
+        return hooks
 
     def _entered(self, module: nn.Module, _inputs: object) -> None:
         require_separate_examples(self._model, module)
-        self._ran = True
 
     def _left(self, module: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
         if self._read:  # a checkpointed layer runs again while the tape is read
             return
-        if isinstance(output, Tensor) and output.requires_grad:
-            self._edges.append(get_gradient_edge(output))
+        self._ran = True
         call = read_call(module, args, kwargs, output)
         if call is None or not call[2].requires_grad:
+            if isinstance(output, Tensor) and output.requires_grad:
+                self._edges.append(get_gradient_edge(output))
             return
         rule, inputs, outputs = call
-        names = {
-            local: self._names[id(p)]
-            for local, p in module.named_parameters()
-            if id(p) in self._names
-        }
+        names = self._names_of(module)
+        edge = get_gradient_edge(outputs)
+        self._edges.append(edge)
         first, size = self._span or (0, len(inputs))
         if names and len(inputs) == len(outputs) == size:
-            edge, version = get_gradient_edge(outputs), inputs._version
+            version = inputs._version
             self._calls.append(
                 Call(module, rule, names, inputs.detach(), version, edge, first, size)
             )
 
-    def _backpropagate(self, losses: Tensor, examples_of: list[Tensor]) -> list[Component]:
-        """One backward pass to the outputs of the recorded layers; what they account for."""
-        calls = [c for c in self._calls if self._span is not None or c.size == len(losses)]
-        uses = count_uses(losses)
-        if not any(uses[key] for key in self._names):
+    def _names_of(self, module: nn.Module) -> dict[str, str]:
+        """{local name: name in the model} of the trainable parameters of a module."""
+        # a layer without layers inside needs no search
+        own = module.named_parameters() if module._modules else module._parameters.items()
+        return {local: self._names[id(p)] for local, p in own if id(p) in self._names}
+
+    def _gather(
+        self,
+        losses: Tensor,
+        needs: frozenset[Statistic],
+        groups: list[Tensor] | None,
+        give: Callable[[Piece], None],
+    ) -> tuple[str, ...]:
+        """Give the statistics of every parameter, piece by piece; who took the slow way."""
+        graph = Graph(losses)
+        if not any(graph.uses[key] for key in self._names):
             raise ValueError("the losses depend on no trainable parameter of the recorded model")
-        self._unused = [name for key, name in self._names.items() if not uses[key]]
+        parts = self._explained(losses, graph)
+        if parts and self._prove:
+            failed = failed_parameters(
+                self._model, losses, graph, parts, self._parameters, self._chunk_floats
+            )
+            for part in parts:
+                part.shapes = {n: shape for n, shape in part.shapes.items() if n not in failed}
+            parts = [part for part in parts if part.shapes]
+        streamed = {name for part in parts for name in part.shapes}
+        unused = {name for key, name in self._names.items() if not graph.uses[key]}
+        exact = {n: p for n, p in self._parameters.items() if n not in streamed and n not in unused}
+        if parts:
+            folder = Folder(needs, len(losses), groups, self._chunk_floats, give)
+            check = OutputCheck()
+
+            def take(part: Component) -> None:
+                check.look(part)
+                folder.take(part)
+
+            stream(losses, graph, parts, take, keep_graph=bool(exact))
+            folder.finish()
+            check.require_finite(lambda examples: _voter_of(examples, groups))
+        for name in unused:
+            nothing = Stack(torch.zeros_like(self._parameters[name])[None].detach())
+            give(Piece({name: self._parameters[name].shape}, {n: nothing[n] for n in needs}))
+        if exact:
+            for piece in fold_one_by_one(
+                losses,
+                exact,
+                voter_indices(None, len(losses)) if groups is None else groups,
+                needs,
+                self._chunk_floats,
+                blame=lambda: self._first_bad_voter(losses, groups),
+            ):
+                give(piece)
+        self._calls.clear()
+        self._edges.clear()
+        return tuple(exact)
+
+    def _explained(self, losses: Tensor, graph: Graph) -> list[Component]:
+        """The components of the parameters of which every use is a recorded call."""
+        calls = [
+            call
+            for call in self._calls
+            if (self._span is not None or call.size == len(losses)) and call.edge.node in graph
+        ]
         explained: dict[str, int] = dict.fromkeys(self._parameters, 0)
         for call in calls:
             for name in call.names.values():
@@ -205,71 +274,19 @@ class Tape:
         shapes = {
             name: p.shape
             for name, p in self._parameters.items()
-            if explained[name] and explained[name] == uses[id(p)]
+            if explained[name] and explained[name] == graph.uses[id(p)]
         }
         parts = components(calls, shapes)
-        return self._proved(losses, parts, examples_of) if parts else []
-
-    def _proved(
-        self, losses: Tensor, parts: list[Component], examples_of: list[Tensor]
-    ) -> list[Component]:
-        """The parts with the gradients of their outputs, less the parameters that fail a proof.
-
-        The first recording of a kind is compared with one ordinary backward pass, in which every
-        example has a weight of its own.
-        """
-        calls = [call for part in parts for call in part.calls]
-        kind = tuple(
-            (id(c.module), c.first, c.inputs.dim(), c.size in c.inputs.shape[1:]) for c in calls
-        )
-        proofs = _PROOFS.setdefault(self._model, {})
-        streamed = [name for part in parts for name in part.shapes]
-        failed = set() if not self._prove else proofs.get(kind)
-        left = len(self._parameters) - len(streamed) - len(self._unused)
-        keep = failed is None or left > 0 or bool(failed)
-        self._differentiate(losses, calls, examples_of, keep)
-        if failed is None:
-            weights = 0.5 + (torch.arange(len(losses), device=losses.device) * 0.618034) % 1
-            weights = weights.to(losses.dtype)
-            gradients = torch.autograd.grad(
-                losses, [self._parameters[n] for n in streamed], weights, retain_graph=True
-            )
-            expected = {n: g.to_dense() for n, g in zip(streamed, gradients, strict=True)}
-            failed = unproven(parts, expected, weights, self._chunk_floats)
-            if all(gradient.any() for gradient in expected.values()):  # 0 = 0 proves nothing
-                proofs[kind] = failed
-        for part in parts:
-            part.shapes = {n: shape for n, shape in part.shapes.items() if n not in failed}
-        return [part for part in parts if part.shapes]
-
-    def _differentiate(
-        self, losses: Tensor, calls: list[Call], examples_of: list[Tensor], keep_graph: bool
-    ) -> None:
-        gradients = torch.autograd.grad(
-            losses.sum(), [call.edge for call in calls], retain_graph=keep_graph
-        )
-        for call, gradient in zip(calls, gradients, strict=True):
+        for call in (call for part in parts for call in part.calls):
             if call.inputs._version != call.version:
                 name = next(n for n, m in self._model.named_modules() if m is call.module)
                 raise RuntimeError(
                     f"the input of layer '{name}' was changed in place after the layer had read "
                     "it: use the operation that is not in place"
                 )
-            call.grads = gradient
-        # a sum is not finite if a part of it is not, and costs a tenth of asking every part
-        if torch.stack([g.sum().double() for g in gradients]).isfinite().all():
-            return
-        for call in calls:
-            bad = ~torch.isfinite(call.grads).reshape(call.size, -1).all(dim=1)
-            if bad.any():
-                voter = _voter_of(bad.nonzero().flatten() + call.first, examples_of)
-                raise FloatingPointError(
-                    f"the gradient of voter {voter} at parameter "
-                    f"'{next(iter(call.names.values()))}' is not finite (it has a nan or inf): "
-                    "look at that example and its loss, or lower the learning rate"
-                )
+        return parts
 
-    def _first_bad_voter(self, losses: Tensor, examples_of: list[Tensor]) -> int:
+    def _first_bad_voter(self, losses: Tensor, groups: list[Tensor] | None) -> int:
         """The first voter with an example whose row is not finite at the output of a layer."""
         for rows in torch.autograd.grad(
             losses.sum(), self._edges, retain_graph=True, allow_unused=True
@@ -277,7 +294,7 @@ class Tape:
             if rows is not None and rows.dim() and len(rows) == len(losses):
                 bad = ~torch.isfinite(rows).reshape(len(rows), -1).all(dim=1)
                 if bad.any():
-                    return _voter_of(bad.nonzero().flatten(), examples_of)
+                    return _voter_of(bad.nonzero().flatten(), groups)
         return 0
 
     def _require_readable(self, losses: Tensor) -> None:
@@ -307,9 +324,16 @@ class Tape:
             )
 
 
-def _voter_of(examples: Tensor, examples_of: list[Tensor]) -> int:
+def _count(losses: Tensor, groups: list[Tensor] | None) -> int:
+    return len(losses) if groups is None else len(groups)
+
+
+def _voter_of(examples: Tensor, groups: list[Tensor] | None) -> int:
+    """The first voter that has one of these examples."""
     bad = set(examples.tolist())
-    return next(v for v, own in enumerate(examples_of) if bad & set(own.tolist()))
+    if groups is None:
+        return min(bad)
+    return next(v for v, own in enumerate(groups) if bad & set(own.tolist()))
 
 
 def backward(

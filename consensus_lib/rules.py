@@ -15,9 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from consensus_lib.statistics import (
+from consensus_lib.questions import (
     Agreed,
-    GradientStatistics,
     Least,
     LogPowerSum,
     Statistic,
@@ -25,8 +24,8 @@ from consensus_lib.statistics import (
     Touched,
     Unopposed,
     Votes,
-    statistics_of,
 )
+from consensus_lib.statistics import GradientStatistics, statistics_of
 
 __all__ = [
     "AgreementWeighted",
@@ -50,6 +49,14 @@ class Rule(ABC):
     @abstractmethod
     def needs(self) -> frozenset[Statistic]:
         """The statistics that the rule asks for."""
+
+    @property
+    def weight_by_weight(self) -> bool:
+        """Whether the update of a weight depends on its own statistics alone.
+
+        Then parameters may be reduced in any order, and several as if they were one.
+        """
+        return True
 
     @abstractmethod
     def update(self, answers: Answers, count: int) -> Tensor:
@@ -84,9 +91,9 @@ class Rule(ABC):
 
 
 def _agreement(answers: Answers, count: int, threshold: float) -> Tensor:
-    """Where |s| >= threshold; counted in whole votes, so that 2/3 of 3 voters is 2."""
+    """1 where |s| >= threshold, else 0; counted in whole votes, so that 2/3 of 3 voters is 2."""
     votes_needed = math.ceil(threshold * count - 1e-9)
-    return answers[Votes()].abs() >= votes_needed
+    return answers[Votes()].abs().ge_(votes_needed)
 
 
 def _checked_threshold(threshold: float) -> None:
@@ -152,19 +159,21 @@ class AndMask(Rule):
         _checked_threshold(self.threshold)
 
     @property
+    def weight_by_weight(self) -> bool:
+        """See `Rule.weight_by_weight`: to rescale, a tensor must be known whole."""
+        return not self.rescale
+
+    @property
     def needs(self) -> frozenset[Statistic]:
         """See `Rule.needs`."""
         return frozenset({Sum(), Votes()})
 
     def update(self, answers: Answers, count: int) -> Tensor:
         """See `Rule.update`."""
-        mean = answers[Sum()] / count
         mask = _agreement(answers, count, self.threshold)
-        update = mean * mask
-        if not self.rescale:
-            return update
-        kept = mask.to(mean.dtype).mean()
-        return torch.where(kept > 0, update / kept, update)
+        kept = mask.mean() if self.rescale else None
+        update = mask.mul_(answers[Sum()]).div_(count)
+        return update if kept is None else torch.where(kept > 0, update / kept, update)
 
 
 @dataclass(frozen=True)
@@ -178,8 +187,7 @@ class AgreementWeighted(Rule):
 
     def update(self, answers: Answers, count: int) -> Tensor:
         """See `Rule.update`."""
-        mean = answers[Sum()] / count
-        return mean * (answers[Votes()].abs().to(mean.dtype) / count)
+        return answers[Votes()].abs().mul_(answers[Sum()]).div_(count * count)
 
 
 @dataclass(frozen=True)
@@ -217,7 +225,8 @@ class PowerMean(Rule):
         elif self.p > -math.inf:
             magnitude = ((magnitude - math.log(count)) / self.p).exp()
         sign = torch.sign(answers[Votes()])
-        return torch.where(_agreement(answers, count, self.threshold), sign * magnitude, 0.0)
+        agreed = _agreement(answers, count, self.threshold) > 0
+        return torch.where(agreed, sign * magnitude, 0.0)
 
 
 @dataclass(frozen=True)
@@ -255,6 +264,11 @@ class RandomMask(Rule):
             raise ValueError(f"ratio is a share of weights in [0, 1] or None, not {self.ratio}")
 
     @property
+    def weight_by_weight(self) -> bool:
+        """See `Rule.weight_by_weight`: the lots of a tensor are drawn together."""
+        return False
+
+    @property
     def needs(self) -> frozenset[Statistic]:
         """See `Rule.needs`."""
         return frozenset({Sum(), Touched()} | ({Agreed()} if self.ratio is None else set()))
@@ -268,8 +282,8 @@ class RandomMask(Rule):
             size = round(self.ratio * mean.numel())
         device = mean.device if self.generator is None else self.generator.device
         lots = torch.rand(mean.shape, generator=self.generator, device=device).to(mean.device)
-        # lots lie in [0, 1): the penalty ranks every untouched weight behind every touched one
-        ranked = (lots + 2.0 * ~answers[Touched()]).flatten().argsort()
+        # lots lie in [0, 1): the bonus ranks every touched weight before every other
+        ranked = (lots - 2.0 * answers[Touched()]).flatten().argsort()
         mask = torch.zeros(mean.numel(), dtype=torch.bool, device=mean.device)
         mask[ranked[:size]] = True
         return mean * mask.view_as(mean)

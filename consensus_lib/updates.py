@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["HeldWeights", "apply_update", "hold_masked_weights"]
+__all__ = ["HeldWeights", "accumulate", "apply_update", "hold_masked_weights"]
 
 
 def apply_update(model: nn.Module, updates: Mapping[str, Tensor]) -> None:
@@ -32,9 +32,12 @@ def apply_update(model: nn.Module, updates: Mapping[str, Tensor]) -> None:
                 f"{tuple(parameters[name].shape)}"
             )
     for name, update in updates.items():
-        parameter = parameters[name]
-        update = update.detach().to(parameter.dtype)
-        parameter.grad = update.clone() if parameter.grad is None else parameter.grad + update
+        accumulate(parameters[name], update.detach().to(parameters[name].dtype, copy=True))
+
+
+def accumulate(parameter: nn.Parameter, update: Tensor) -> None:
+    """Add an update of the parameter's shape and dtype to its `.grad`, or become it."""
+    parameter.grad = update if parameter.grad is None else parameter.grad + update
 
 
 class HeldWeights:

@@ -15,9 +15,8 @@ import torch.distributed.nn  # before the group exists: see examples/several_pro
 from torch import nn
 
 import consensus_lib as cl
-from consensus_lib.statistics import (
+from consensus_lib.questions import (
     Agreed,
-    GradientStatistics,
     Least,
     LeastNonzero,
     LogPowerSum,
@@ -29,8 +28,8 @@ from consensus_lib.statistics import (
     Touched,
     Unopposed,
     Votes,
-    widened,
 )
+from consensus_lib.statistics import GradientStatistics, widened
 
 SHARES = [slice(0, 1), slice(1, 3), slice(3, 7)]  # of seven voters: 1, 2 and 4
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]

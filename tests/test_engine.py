@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import consensus_lib as cl
-from consensus_lib.recording import _PROOFS
+from consensus_lib.proof import _PROOFS
 from tests import oracle
 from tests.zoo import ZOO, build, loss_fn
 

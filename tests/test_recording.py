@@ -10,7 +10,7 @@ from torch import nn
 
 import consensus_lib as cl
 from consensus_lib.factorised import FACTORISED
-from consensus_lib.statistics import (
+from consensus_lib.questions import (
     Agreed,
     Least,
     LogPowerSum,

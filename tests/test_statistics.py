@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import consensus_lib as cl
-from consensus_lib.statistics import (
+from consensus_lib.questions import (
     Agreed,
-    GradientStatistics,
     Least,
     LogPowerSum,
     Maximum,
@@ -19,6 +18,7 @@ from consensus_lib.statistics import (
     Unopposed,
     Votes,
 )
+from consensus_lib.statistics import GradientStatistics
 from tests.strategies import stacks
 
 ALL = [Sum(), Votes(), Minimum(), Maximum(), Touched(), Least(), Agreed(), Unopposed()] + [
