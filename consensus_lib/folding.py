@@ -13,7 +13,7 @@ from consensus_lib.factorised import FACTORISED, outer_product_statistics
 from consensus_lib.questions import Stack, Statistic
 from consensus_lib.statistics import require_finite, widened
 
-__all__ = ["Folder", "Piece", "fold_one_by_one", "side_by_side"]
+__all__ = ["Folder", "Piece", "fold_one_by_one", "stacks"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ class Folder:
         self._chunk_floats = chunk_floats
         self._give = give
         self._waiting: list[Component] = []
+        self._ready: dict[str, Tensor] = {}
         self._waiting_floats = 0
 
     def take(self, part: Component) -> None:
@@ -84,22 +85,36 @@ class Folder:
         floats = self._batch_size * part.floats_per_example
         if floats > self._chunk_floats:
             if not self._shortcut(part):
-                self._fold([part])
+                self._fold(part)
             part.forget()
-            return
-        if self._waiting_floats + floats > self._chunk_floats:
-            self.finish()
-        self._waiting.append(part)
-        self._waiting_floats += floats
+        else:
+            self._make_room(floats)
+            self._waiting.append(part)
 
     def finish(self) -> None:
         """Fold what still waits."""
+        if not (self._waiting or self._ready):
+            return
+        rows = list(self._ready.values())
         if self._waiting:
-            self._fold(self._waiting)
+            examples = slice(0, self._batch_size) if self._groups is None else self._members()
+            rows = [*stacks(self._waiting, examples, together=True), *rows]
+        shapes = {name: shape for part in self._waiting for name, shape in part.shapes.items()}
+        shapes |= {name: stack.shape[1:] for name, stack in self._ready.items()}
+        fold = _Fold(self._needs)
+        fold.add(self._by_voter(torch.cat(rows, dim=1) if len(rows) > 1 else rows[0], self._groups))
+        self._give(Piece(shapes, fold.answers()))
         for part in self._waiting:
             part.forget()
-        self._waiting = []
-        self._waiting_floats = 0
+        self._waiting, self._ready, self._waiting_floats = [], {}, 0
+
+    def _make_room(self, floats: int) -> None:
+        if self._waiting_floats + floats > self._chunk_floats:
+            self.finish()
+        self._waiting_floats += floats
+
+    def _members(self) -> Tensor:
+        return torch.cat(list(self._groups)).to(self._waiting[0].calls[0].grads.device)
 
     def _shortcut(self, part: Component) -> bool:
         """Fold a Linear layer without its per-example gradients; False where that is no gain."""
@@ -116,66 +131,79 @@ class Folder:
                 return False
             self._give(Piece({name: part.shapes[name]}, answers))
         if (name := by_local.get("bias")) is not None:
-            fold = _Fold(self._needs)
-            fold.add(grads)
-            self._give(Piece({name: part.shapes[name]}, fold.answers()))
+            self._make_room(grads.numel())
+            self._ready[name] = grads
         return True
 
-    def _fold(self, parts: list[Component]) -> None:
-        fold = _Fold(self._needs)
-        floats = sum(part.floats_per_example for part in parts)
+    def _fold(self, part: Component) -> None:
+        """Fold the parameters of a component, each by itself, a chunk at a time."""
+        folds = [_Fold(self._needs) for _ in part.shapes]
+        floats = part.floats_per_example
         if self._groups is None:
             for rows in chunks(self._batch_size, max(1, self._chunk_floats // floats)):
-                fold.add(side_by_side(parts, rows))
+                for fold, stack in zip(folds, stacks([part], rows, together=False), strict=True):
+                    fold.add(stack)
         else:
-            device = parts[0].calls[0].inputs.device
-            most = max(map(len, self._groups))
-            for few in chunks(len(self._groups), max(1, self._chunk_floats // (floats * most))):
+            floats *= max(map(len, self._groups))
+            for few in chunks(len(self._groups), max(1, self._chunk_floats // floats)):
                 groups = self._groups[few]
-                stack = side_by_side(parts, torch.cat(list(groups)).to(device))
-                of_each = stack.split([len(group) for group in groups])
-                fold.add(torch.stack([rows.mean(dim=0) for rows in of_each]))
-        shapes = {name: shape for part in parts for name, shape in part.shapes.items()}
-        self._give(Piece(shapes, fold.answers()))
+                examples = torch.cat(list(groups)).to(part.calls[0].grads.device)
+                for fold, stack in zip(
+                    folds, stacks([part], examples, together=False), strict=True
+                ):
+                    fold.add(self._by_voter(stack, groups))
+        for fold, (name, shape) in zip(folds, part.shapes.items(), strict=True):
+            self._give(Piece({name: shape}, fold.answers()))
+
+    @staticmethod
+    def _by_voter(stack: Tensor, groups: Sequence[Tensor] | None) -> Tensor:
+        """The mean of each voter's rows, if voters are groups."""
+        if groups is None:
+            return stack
+        of_each = stack.split([len(group) for group in groups])
+        return torch.stack([rows.mean(dim=0) for rows in of_each])
 
 
-def side_by_side(parts: Sequence[Component], examples: Examples) -> Tensor:
+def stacks(parts: Sequence[Component], examples: Examples, together: bool) -> list[Tensor]:
     """The per-example gradients of all parameters of some components.
 
     Args:
         parts: the components, with the gradients of their outputs.
         examples: n examples.
+        together: whether the parameters shall lie side by side.
 
     Returns:
-        (n, weights), the parameters in the order in which the components name them.
+        (n, size) for each parameter in the order in which the components name them; or,
+        together, the one tensor (n, sum of sizes).
     """
     size = examples.stop - examples.start if isinstance(examples, slice) else len(examples)
-    blocks: list[tuple[Examples, Tensor]] = []
+    blocks: list[tuple[Examples, list[Tensor]]] = []
     for run in sorted({run for part in parts for run in part.runs}):
         places, rows = rows_of(examples, *run)
-        blocks.append((places, _block(parts, run, rows)))
-    if len(blocks) == 1 and len(blocks[0][1]) == size:
-        return blocks[0][1]
-    if isinstance(examples, slice) and sum(len(block) for _, block in blocks) == size:
-        return torch.cat([block for _, block in blocks])
-    stack = blocks[0][1].new_zeros(size, blocks[0][1].shape[1])
-    for places, block in blocks:
-        stack[places] = block
-    return stack
+        cells = [cell for part in parts for cell in _cells(part, run, rows)]
+        blocks.append((places, [torch.cat(cells, dim=1)] if together and len(cells) > 1 else cells))
+    columns = zip(*(block for _, block in blocks), strict=True)
+    return [_joined(size, [places for places, _ in blocks], column) for column in columns]
 
 
-def _block(parts: Sequence[Component], run: tuple[int, int], rows: Examples) -> Tensor:
+def _cells(part: Component, run: tuple[int, int], rows: Examples) -> list[Tensor]:
+    """(n, size) for each parameter of a component, for some rows of a run."""
     size = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
-    cells = []
-    for part in parts:
-        found = part.gradients(run, rows)
-        some = next(iter(found.values()), part.calls[0].grads)
-        for name, shape in part.shapes.items():
-            if name in found:
-                cells.append(found[name].reshape(size, shape.numel()))
-            else:  # a layer that these examples did not visit
-                cells.append(widened(some.new_zeros(size, shape.numel())))
-    return torch.cat(cells, dim=1) if len(cells) > 1 else cells[0]
+    found = part.gradients(run, rows)
+    if len(found) < len(part.shapes):  # a layer that these examples did not visit
+        none = widened(part.calls[0].grads).new_zeros
+        found = {name: none(size, *shape) for name, shape in part.shapes.items()} | found
+    return [found[name].reshape(size, shape.numel()) for name, shape in part.shapes.items()]
+
+
+def _joined(size: int, places: Sequence[Examples], blocks: Sequence[Tensor]) -> Tensor:
+    """The blocks of all runs at their places, and zeros where there is none."""
+    if sum(map(len, blocks)) == size and isinstance(places[0], slice):
+        return torch.cat(blocks) if len(blocks) > 1 else blocks[0]
+    stack = blocks[0].new_zeros(size, *blocks[0].shape[1:])
+    for place, block in zip(places, blocks, strict=True):
+        stack[place] = block
+    return stack
 
 
 class _Fold:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from consensus_lib.calls import Component, chunks
-from consensus_lib.folding import side_by_side
+from consensus_lib.folding import stacks
 from consensus_lib.graph import Graph
 from consensus_lib.streaming import stream
 
@@ -83,7 +83,7 @@ class _Comparison:
         for rows in chunks(
             len(self._weights), max(1, self._chunk_floats // part.floats_per_example)
         ):
-            stack = side_by_side([part], rows).double() * self._weights[rows, None]
+            stack = stacks([part], rows, together=True)[0].double() * self._weights[rows, None]
             total = total + stack.sum(dim=0)
             scale = scale + stack.abs_().sum(dim=0)
         for name, ours, size in zip(

@@ -29,6 +29,7 @@ __all__ = [
     "Touched",
     "Unopposed",
     "Votes",
+    "minmod",
 ]
 
 
@@ -197,7 +198,8 @@ class Least(Statistic):
         return (yield "min", answer)
 
 
-def _minmod(least: Tensor, greatest: Tensor) -> Tensor:
+def minmod(least: Tensor, greatest: Tensor) -> Tensor:
+    """The number nearest 0 in the interval from least to greatest, weight by weight."""
     return least.clamp(min=0) + greatest.clamp(max=0)
 
 
@@ -211,16 +213,16 @@ class Agreed(_FromExtremes):
 
     def of(self, stack: Stack) -> Tensor:
         """See `Statistic.of`."""
-        return _minmod(stack[Minimum()], stack[Maximum()])
+        return minmod(stack[Minimum()], stack[Maximum()])
 
     def merge(self, a: Tensor, b: Tensor) -> Tensor:
         """See `Statistic.merge`."""
-        return _minmod(torch.minimum(a, b), torch.maximum(a, b))
+        return minmod(torch.minimum(a, b), torch.maximum(a, b))
 
     def across(self, answer: Tensor) -> Exchange:
         """See `Statistic.across`."""
         least, minus_greatest = yield "min", torch.stack([answer, -answer])
-        return _minmod(least, -minus_greatest)
+        return minmod(least, -minus_greatest)
 
 
 @dataclass(frozen=True)

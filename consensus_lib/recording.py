@@ -50,13 +50,13 @@ Voters = Sequence[int] | Tensor
 
 
 @contextmanager
-def record(model: nn.Module, chunk_bytes: int = 2**22) -> Iterator[Tape]:
+def record(model: nn.Module, chunk_bytes: int = 2**23) -> Iterator[Tape]:
     """Record the forward passes of `model` inside the `with` block.
 
     Args:
         model: any module whose examples do not see each other.
         chunk_bytes: about how many bytes of per-example gradients may exist at once, but at
-            least one example's. The default of 4 MiB stays within a core's cache.
+            least one example's. The default is 8 MiB.
 
     Yields:
         The tape, which can be read once: with `Tape.backward` or with `Tape.statistics`.

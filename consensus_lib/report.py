@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import torch
@@ -71,19 +71,18 @@ class Report:
         self.fallback: tuple[str, ...] = ()
         self._loss = losses.detach().mean()
         self._names = names
-        self._marks: list[tuple[Piece, Tensor]] = []
+        self._marks: list[tuple[dict[str, torch.Size], Tensor]] = []
 
     def add(self, piece: Piece, update: Tensor) -> None:
         """Count over the statistics of a piece, which must hold `report_needs`, and its update."""
-        agreed = _agreed(piece.answers, self.voters)
-        marks = [agreed, update, piece.answers[Touched()]]
-        if len(piece.shapes) == 1:
-            updated, live = _how_many(update), _how_many(marks[2])
+        agreed, live = _agreed(piece.answers, self.voters), piece.answers[Touched()]
+        if len(piece.shapes) > 1:  # small, and counted by parameter when somebody asks
+            counts = torch.stack([agreed, update, live])
+        else:
+            updated = _how_many(update)
             consensus = updated if agreed is update else _how_many(agreed)
-            counts = torch.stack([consensus, updated, live])
-            self._marks.append((replace(piece, answers={}), counts[:, None]))
-        else:  # small, and counted by parameter when somebody asks
-            self._marks.append((replace(piece, answers={}), torch.stack(marks)))
+            counts = torch.stack([consensus, updated, _total(live)])[:, None]
+        self._marks.append((piece.shapes, counts))
 
     def __repr__(self) -> str:
         return (
@@ -106,14 +105,11 @@ class Report:
     def by_parameter(self) -> dict[str, ParameterReport]:
         """{parameter name: its ParameterReport}."""
         found = {}
-        for piece, marks in self._marks:
-            if len(piece.shapes) == 1:
-                rows = marks.T.tolist()
-            else:
-                sizes = [shape.numel() for shape in piece.shapes.values()]
-                parts = marks.split(sizes, dim=1)
-                rows = torch.stack([part.count_nonzero(dim=1) for part in parts]).tolist()
-            for (name, shape), row in zip(piece.shapes.items(), rows, strict=True):
+        for shapes, marks in self._marks:
+            if len(shapes) > 1:
+                parts = marks.split([shape.numel() for shape in shapes.values()], dim=1)
+                marks = torch.stack([part.count_nonzero(dim=1) for part in parts], dim=1)
+            for (name, shape), row in zip(shapes.items(), marks.T.tolist(), strict=True):
                 found[name] = ParameterReport(shape.numel(), *map(int, row))
         self._marks = []
         return {name: found[name] for name in self._names}
@@ -159,15 +155,29 @@ def _agreed(answers: dict[Statistic, Tensor], count: int) -> Tensor:
     return answers[Agreed()]
 
 
-def _how_many(mark: Tensor) -> Tensor:
+def _how_many(tensor: Tensor) -> Tensor:
     """How many numbers are not 0, as a float64 scalar."""
-    # a row that stands for many was not copied, and need not be counted often
+    distinct, times = _distinct(tensor)
+    # a comparison that writes floats is four times as fast as one that writes bools
+    return times * _sum(torch.ne(distinct, 0, out=torch.empty_like(distinct)))
+
+
+def _total(ones: Tensor) -> Tensor:
+    """The sum of ones and zeros, as a float64 scalar."""
+    distinct, times = _distinct(ones)
+    return times * _sum(distinct)
+
+
+def _distinct(tensor: Tensor) -> tuple[Tensor, int]:
+    """The numbers that are stored, and for how many each of them stands."""
     times = 1
-    for dim, stride in enumerate(mark.stride()):
-        if stride == 0 and mark.shape[dim] > 1:
-            times *= mark.shape[dim]
-            mark = mark.narrow(dim, 0, 1)
-    # a comparison that writes floats is four times as fast as one that writes bools; a row is
-    # short enough to be summed exactly in float32
-    ones = torch.ne(mark, 0, out=torch.empty_like(mark, memory_format=torch.contiguous_format))
-    return times * ones.reshape(ones.shape[:1].numel(), -1).sum(dim=-1).double().sum()
+    for dim, stride in enumerate(tensor.stride()):
+        if stride == 0:
+            times *= tensor.shape[dim]
+            tensor = tensor.narrow(dim, 0, 1)
+    return tensor, times
+
+
+def _sum(ones: Tensor) -> Tensor:
+    # a row is short enough to be summed exactly in float32
+    return (ones.sum(dim=-1) if ones.dim() else ones).double().sum()

@@ -37,7 +37,8 @@ def apply_update(model: nn.Module, updates: Mapping[str, Tensor]) -> None:
 
 def accumulate(parameter: nn.Parameter, update: Tensor) -> None:
     """Add an update of the parameter's shape and dtype to its `.grad`, or become it."""
-    parameter.grad = update if parameter.grad is None else parameter.grad + update
+    # an update of one number for all weights may come as a view of that number
+    parameter.grad = update.contiguous() if parameter.grad is None else parameter.grad + update
 
 
 class HeldWeights:
