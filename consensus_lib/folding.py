@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from consensus_lib.calls import Component, Examples, chunks, rows_of
 from consensus_lib.factorised import FACTORISED, outer_product_statistics
 from consensus_lib.questions import Stack, Statistic
-from consensus_lib.statistics import require_finite, widened
+from consensus_lib.statistics import widened
 
-__all__ = ["Folder", "Piece", "fold_one_by_one", "stacks"]
+__all__ = ["Fold", "Folder", "Piece", "stacks"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ class Folder:
         self._needs = needs
         self._batch_size = batch_size
         self._groups = groups
-        self._chunk_floats = chunk_floats
+        parts = frozenset().union(*(need.parts for need in needs))
+        self._chunk_floats = chunk_floats // (1 + max(part.temporaries for part in parts))
         self._give = give
         self._waiting: list[Component] = []
         self._ready: dict[str, Tensor] = {}
@@ -101,7 +102,7 @@ class Folder:
             rows = [*stacks(self._waiting, examples, together=True), *rows]
         shapes = {name: shape for part in self._waiting for name, shape in part.shapes.items()}
         shapes |= {name: stack.shape[1:] for name, stack in self._ready.items()}
-        fold = _Fold(self._needs)
+        fold = Fold(self._needs)
         fold.add(self._by_voter(torch.cat(rows, dim=1) if len(rows) > 1 else rows[0], self._groups))
         self._give(Piece(shapes, fold.answers()))
         for part in self._waiting:
@@ -137,7 +138,7 @@ class Folder:
 
     def _fold(self, part: Component) -> None:
         """Fold the parameters of a component, each by itself, a chunk at a time."""
-        folds = [_Fold(self._needs) for _ in part.shapes]
+        folds = [Fold(self._needs) for _ in part.shapes]
         floats = part.floats_per_example
         if self._groups is None:
             for rows in chunks(self._batch_size, max(1, self._chunk_floats // floats)):
@@ -206,7 +207,7 @@ def _joined(size: int, places: Sequence[Examples], blocks: Sequence[Tensor]) -> 
     return stack
 
 
-class _Fold:
+class Fold:
     """Statistics of a stream of stacks: their parts are folded, they are derived at the end."""
 
     def __init__(self, needs: frozenset[Statistic]) -> None:
@@ -225,64 +226,3 @@ class _Fold:
         """{statistic: (...)} of all voters so far."""
         found = Stack(folded=self._folded)
         return {need: found[need] for need in self._needs}
-
-
-def fold_one_by_one(
-    losses: Tensor,
-    parameters: dict[str, nn.Parameter],
-    groups: Sequence[Tensor],
-    needs: frozenset[Statistic],
-    chunk_floats: int,
-    blame: Callable[[], int],
-) -> list[Piece]:
-    """The statistics of any parameters: one vector-Jacobian product on the graph a voter.
-
-    Args:
-        losses: (B,), with their graph, which is freed.
-        parameters: {name: parameter}.
-        groups: for each voter its examples.
-        needs: which statistics.
-        chunk_floats: about how many numbers may be gathered before they are folded.
-        blame: tells the voter whose example made gradients that are not finite. On the graph
-            of a batch 0 x inf = nan, so that one bad example spoils every voter's gradient.
-
-    Raises:
-        FloatingPointError: naming parameter and voter.
-    """
-    folds = {name: _Fold(needs) for name in parameters}
-    floats = sum(p.numel() for p in parameters.values())
-    chunk = max(1, chunk_floats // floats)
-    gathered: list[list[Tensor]] = []
-    for voter, examples in enumerate(groups):
-        last = voter == len(groups) - 1
-        gathered.append(_voter_gradients(examples, losses, parameters, keep_graph=not last))
-        if voter == 0 and not last:
-            for name, gradient in zip(parameters, gathered[0], strict=True):
-                if not torch.isfinite(gradient).all():
-                    require_finite(gradient[None], name, first_voter=blame())
-        if last or len(gathered) == chunk:
-            first = voter + 1 - len(gathered)
-            for name, rows in zip(parameters, zip(*gathered, strict=True), strict=True):
-                stack = torch.stack(rows)
-                require_finite(stack, name, first)
-                folds[name].add(widened(stack))
-            gathered.clear()
-    return [Piece({name: p.shape}, folds[name].answers()) for name, p in parameters.items()]
-
-
-def _voter_gradients(
-    examples: Tensor,
-    losses: Tensor,
-    parameters: dict[str, nn.Parameter],
-    keep_graph: bool,
-) -> list[Tensor]:
-    """The gradients of the mean loss of some examples, in the order of `parameters`."""
-    weights = torch.zeros_like(losses)
-    weights[examples.to(losses.device)] = 1 / len(examples)
-    gradients = torch.autograd.grad(
-        losses, list(parameters.values()), weights, retain_graph=keep_graph, allow_unused=True
-    )
-    return [
-        torch.zeros_like(parameter) if gradient is None else gradient.to_dense()
-        for parameter, gradient in zip(parameters.values(), gradients, strict=True)
-    ]

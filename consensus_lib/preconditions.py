@@ -14,6 +14,7 @@ __all__ = [
     "require_one_loss_per_example",
     "require_separate_examples",
     "voter_indices",
+    "voter_of",
 ]
 
 
@@ -89,3 +90,11 @@ def voter_indices(voters: Sequence[int] | Tensor | None, batch_size: int) -> lis
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise TypeError(f"voter ids are integers, not {ids.dtype}")
     return [(ids == voter).nonzero().flatten() for voter in ids.unique()]
+
+
+def voter_of(examples: Tensor, groups: Sequence[Tensor] | None) -> int:
+    """The first voter that has one of these examples; without groups each example is a voter."""
+    bad = set(examples.tolist())
+    if groups is None:
+        return min(bad)
+    return next(v for v, own in enumerate(groups) if bad & set(own.tolist()))

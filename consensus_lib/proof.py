@@ -73,7 +73,7 @@ class _Comparison:
     def __init__(self, expected: dict[str, Tensor], weights: Tensor, chunk_floats: int) -> None:
         self._expected = expected
         self._weights = weights
-        self._chunk_floats = chunk_floats
+        self._chunk_floats = chunk_floats // 6  # for double precision, and for copies
         self._gaps: dict[str, float] = {}
         self._scales: dict[str, float] = {}
 

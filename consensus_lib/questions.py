@@ -41,6 +41,11 @@ class Statistic(ABC):
         """The statistics it is made of: to fold these and derive it once is the cheapest."""
         return frozenset({self})
 
+    @property
+    def temporaries(self) -> int:
+        """How many float32 tensors of the size of the stack `of` needs for itself."""
+        return 0
+
     @abstractmethod
     def of(self, stack: Stack) -> Tensor:
         """The answer for a stack (N, ...), N >= 1: a tensor (...)."""
@@ -99,6 +104,11 @@ class Sum(_Additive):
 class Votes(_Additive):
     """The sum of the signs: voters with g_i > 0 less those with g_i < 0 (a whole number)."""
 
+    @property
+    def temporaries(self) -> int:
+        """See `Statistic.temporaries`."""
+        return 1
+
     def of(self, stack: Stack) -> Tensor:
         """See `Statistic.of`."""
         return stack.gradients.sign().sum(dim=0)
@@ -142,6 +152,11 @@ class Maximum(Statistic):
 class LeastNonzero(Statistic):
     """The least magnitude among the g_i that are not 0; inf where every g_i is 0."""
 
+    @property
+    def temporaries(self) -> int:
+        """See `Statistic.temporaries`."""
+        return 2
+
     def of(self, stack: Stack) -> Tensor:
         """See `Statistic.of`."""
         # threshold sends zeros to inf in one vectorized pass; comparisons are ten times slower
@@ -184,6 +199,11 @@ class Touched(_FromExtremes):
 @dataclass(frozen=True)
 class Least(Statistic):
     """The least magnitude, min_i |g_i|; a zero gradient counts as 0."""
+
+    @property
+    def temporaries(self) -> int:
+        """See `Statistic.temporaries`."""
+        return 1
 
     def of(self, stack: Stack) -> Tensor:
         """See `Statistic.of`."""
@@ -273,6 +293,11 @@ class LogPowerSum(Statistic):
     """
 
     p: float
+
+    @property
+    def temporaries(self) -> int:
+        """See `Statistic.temporaries`."""
+        return 6
 
     def of(self, stack: Stack) -> Tensor:
         """See `Statistic.of`."""

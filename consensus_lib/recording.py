@@ -25,7 +25,8 @@ from torch.utils.hooks import RemovableHandle
 
 from consensus_lib import attention  # noqa: F401 - registers its layer rule
 from consensus_lib.calls import Call, Component, components
-from consensus_lib.folding import Folder, Piece, fold_one_by_one
+from consensus_lib.fallback import first_bad_voter, fold_one_by_one
+from consensus_lib.folding import Folder, Piece
 from consensus_lib.graph import Graph
 from consensus_lib.layers import has_rule, read_call
 from consensus_lib.preconditions import (
@@ -114,7 +115,7 @@ class Tape:
         """
         groups = self._groups(losses, voters)
         needs = report_needs(rule.needs)
-        report = Report(losses, _count(losses, groups), list(self._parameters))
+        report = Report(losses, len(groups or losses), list(self._parameters))
         updates: dict[str, Tensor] = {}
 
         def reduce(piece: Piece) -> None:
@@ -153,7 +154,7 @@ class Tape:
         pieces: list[Piece] = []
         fallback = self._gather(losses, needs, groups, pieces.append)
         return GradientStatistics(
-            _count(losses, groups),
+            len(groups or losses),
             {name: piece.answers for piece in self._one_by_one(pieces) for name in piece.shapes},
             {name: p.dtype for name, p in self._parameters.items()},
             fallback,
@@ -242,7 +243,7 @@ class Tape:
 
             stream(losses, graph, parts, take, keep_graph=bool(exact))
             folder.finish()
-            check.require_finite(lambda examples: _voter_of(examples, groups))
+            check.require_finite(groups)
         for name in unused:
             nothing = Stack(torch.zeros_like(self._parameters[name])[None].detach())
             give(Piece({name: self._parameters[name].shape}, {n: nothing[n] for n in needs}))
@@ -253,7 +254,7 @@ class Tape:
                 voter_indices(None, len(losses)) if groups is None else groups,
                 needs,
                 self._chunk_floats,
-                blame=lambda: self._first_bad_voter(losses, groups),
+                blame=lambda: first_bad_voter(losses, self._edges, groups),
             ):
                 give(piece)
         self._calls.clear()
@@ -286,17 +287,6 @@ class Tape:
                 )
         return parts
 
-    def _first_bad_voter(self, losses: Tensor, groups: list[Tensor] | None) -> int:
-        """The first voter with an example whose row is not finite at the output of a layer."""
-        for rows in torch.autograd.grad(
-            losses.sum(), self._edges, retain_graph=True, allow_unused=True
-        ):
-            if rows is not None and rows.dim() and len(rows) == len(losses):
-                bad = ~torch.isfinite(rows).reshape(len(rows), -1).all(dim=1)
-                if bad.any():
-                    return _voter_of(bad.nonzero().flatten(), groups)
-        return 0
-
     def _require_readable(self, losses: Tensor) -> None:
         require_one_loss_per_example(losses)
         if self._read:
@@ -322,18 +312,6 @@ class Tape:
                 f"the loss of example {example} is {losses[example].item()}: look at that example, "
                 "or lower the learning rate"
             )
-
-
-def _count(losses: Tensor, groups: list[Tensor] | None) -> int:
-    return len(losses) if groups is None else len(groups)
-
-
-def _voter_of(examples: Tensor, groups: list[Tensor] | None) -> int:
-    """The first voter that has one of these examples."""
-    bad = set(examples.tolist())
-    if groups is None:
-        return min(bad)
-    return next(v for v, own in enumerate(groups) if bad & set(own.tolist()))
 
 
 def backward(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from consensus_lib.calls import Call, Component
 from consensus_lib.graph import Graph
+from consensus_lib.preconditions import voter_of
 
 __all__ = ["OutputCheck", "stream"]
 
@@ -78,11 +79,11 @@ class OutputCheck:
             self._sums.append(call.grads.reshape(call.size, -1).sum(dim=1, dtype=dtype))
             self._calls.append(call)
 
-    def require_finite(self, voter_of: Callable[[Tensor], int]) -> None:
+    def require_finite(self, groups: Sequence[Tensor] | None) -> None:
         """Raise FloatingPointError naming parameter and voter, unless all sums are finite.
 
         Args:
-            voter_of: the first voter that has one of these examples.
+            groups: for each voter its examples; None: each example is a voter.
         """
         if not self._sums or torch.cat(self._sums).isfinite().all():
             return
@@ -90,7 +91,7 @@ class OutputCheck:
         for call, sums in zip(self._calls, self._sums, strict=True):
             bad = ~sums.isfinite()
             if bad.any():
-                voter = voter_of(bad.nonzero().flatten() + call.first)
+                voter = voter_of(bad.nonzero().flatten() + call.first, groups)
                 raise FloatingPointError(
                     f"the gradient of voter {voter} at parameter "
                     f"'{next(iter(call.names.values()))}' is not finite (it has a nan or inf): "

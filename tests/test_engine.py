@@ -6,8 +6,11 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import consensus_lib as cl
+from consensus_lib.graph import Graph
 from consensus_lib.proof import _PROOFS
 from tests import oracle
+from tests.benchmarks.memory import peak_bytes
+from tests.benchmarks.problems import PROBLEMS
 from tests.zoo import ZOO, build, loss_fn
 
 # the transformer layer of the zoo has dropout, which running its attention again would redraw
@@ -54,6 +57,44 @@ def test_small_chunks_give_the_same(kind, voters):
         if parameter.requires_grad:
             expected = oracle.each_weight(oracle.consensus_abstain, gradients[name])
             torch.testing.assert_close(parameter.grad, expected, rtol=1e-6, atol=1e-9)
+
+
+BUDGET = 2**23
+MEMORY_RULES = [cl.Consensus(), cl.Consensus(zeros="abstain"), cl.AndMask()]
+
+
+@pytest.mark.parametrize("rule", MEMORY_RULES, ids=repr)
+@pytest.mark.parametrize(("problem", "batch"), [("mlp", 16), ("mlp", 128), ("convolutions", 64)])
+def test_memory_is_bounded_by_the_parameters_and_a_fixed_budget(problem, batch, rule):
+    def peak(backward):
+        workload = PROBLEMS[problem].make(batch, "cpu")
+        found = 0
+        for _ in range(2):  # the first step is also proved
+            workload.model.zero_grad()
+            found = peak_bytes(lambda: backward(workload), "cpu")
+        return found, workload.parameter_bytes
+
+    def ours(workload):
+        with cl.record(workload.model, BUDGET) as tape:
+            losses = workload.losses()
+        tape.backward(losses, rule)
+
+    ordinary, parameters = peak(lambda workload: workload.losses().mean().backward())
+    assert peak(ours)[0] - ordinary <= 2 * parameters + BUDGET
+
+
+def test_the_earliest_layers_are_those_that_depend_on_no_other():
+    layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(4))
+    x = torch.randn(3, 2)
+    a, b = layers[0](x), layers[1](x)  # side by side
+    c = layers[2](a + b) + a  # past a layer
+    losses = layers[3](c).sum(dim=1)
+    nodes = [t.grad_fn for t in (a, b, c)]
+    graph = Graph(losses)
+    assert graph.earliest(nodes) == set(nodes[:2])
+    assert graph.earliest(nodes[2:]) == {c.grad_fn}
+    assert all(graph.uses[id(p)] == 1 for p in layers.parameters())
+    assert layers[0](x).grad_fn not in graph
 
 
 class TimeFirst(nn.Module):
