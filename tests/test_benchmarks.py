@@ -16,6 +16,7 @@ from tests.benchmarks.memory import peak_bytes
 from tests.benchmarks.problems import PROBLEMS
 from tests.benchmarks.processes import Failed, in_fresh_process, reason
 from tests.benchmarks.results import Results, Row
+from tests.benchmarks.stages import stages_of
 from tests.benchmarks.tables import as_markdown
 from tests.benchmarks.timing import Spread, Timing, Turn, in_turns
 from tests.benchmarks.trial import Conditions, Trial
@@ -293,3 +294,14 @@ def test_the_quick_command_runs_and_goes_on(tmp_path, capsys):
     again = path.read_text(encoding="utf-8").splitlines(keepends=True)
     assert len(again) == len(lines)
     assert again[:4] == lines[:4]  # the other model's rows are as they were
+
+
+def test_stages_tell_products_from_copies_and_waiting():
+    a, b = torch.randn(2, 300, 300), torch.randn(2, 300, 300)
+    product, copy, wait = (
+        stages_of(step)
+        for step in (lambda: torch.bmm(a, b), lambda: a.clone(), lambda: time.sleep(0.01))
+    )
+    assert product.products > product.copies + product.others
+    assert copy.copies > copy.products + copy.others
+    assert wait.outside > 0.009

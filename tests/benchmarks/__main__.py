@@ -24,7 +24,7 @@ from tests.benchmarks.trial import Conditions
 
 FOLDER = ROOT / "data" / "benchmarks"
 QUICK_FOLDER = ROOT / "build" / "benchmarks"
-BATCHES = (16, 64, 128, 256, 1024)
+BATCHES = (16, 128, 1024)
 QUICK_BATCH = 8
 QUICK_MODELS = ("mlp", "tinyconv")
 QUICK_CONTENDERS = (OURS, "torch.func.vmap")

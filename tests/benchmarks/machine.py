@@ -26,6 +26,7 @@ MEASURED_SOURCES = (
     "tests/benchmarks/contenders.py",
     "tests/benchmarks/peers.py",
     "tests/benchmarks/memory.py",
+    "tests/benchmarks/stages.py",
     "tests/benchmarks/trial.py",
     "tests/benchmarks/timing.py",
 )

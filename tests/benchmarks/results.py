@@ -34,6 +34,7 @@ class Row:
         repeats: how many rounds it was timed in.
         seconds_low, seconds_median, seconds_high: quartiles of the seconds of a step.
         ratio_low, ratio_median, ratio_high: quartiles of the ratios to the ordinary step.
+        products, copies, others, outside: the seconds of a profiled step, see `Stages`.
         stamp: names the machine, versions and sources of the measurement.
     """
 
@@ -50,6 +51,10 @@ class Row:
     ratio_low: float | None = None
     ratio_median: float | None = None
     ratio_high: float | None = None
+    products: float | None = None
+    copies: float | None = None
+    others: float | None = None
+    outside: float | None = None
     stamp: str = ""
 
     @property
@@ -63,8 +68,9 @@ class Row:
         return self.ratio_median is not None
 
     def with_trial(self, trial: Trial) -> Row:
-        """The row with the memory filled in."""
-        return replace(self, peak_bytes=trial.peak, parameter_bytes=trial.parameters)
+        """The row with memory and stages filled in."""
+        stages = {} if trial.stages is None else asdict(trial.stages)
+        return replace(self, peak_bytes=trial.peak, parameter_bytes=trial.parameters, **stages)
 
     def without_result(self, reason: str) -> Row:
         """The row of a contender that has no result."""

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tests.benchmarks.contenders import CONTENDERS, ORDINARY
+from tests.benchmarks.contenders import CONTENDERS, ORDINARY, OURS
 from tests.benchmarks.problems import PROBLEMS
 from tests.benchmarks.results import Results, Row
 
 __all__ = ["as_markdown"]
 
 NONE = "-"
+STAGES = (
+    "Milliseconds of one profiled step, at the batches with a goal: in products (matrix products, "
+    "convolutions, attention), in copies, in other operations, and outside of them (Python, hooks, "
+    "autograd). The profiler slows down what consists of many small operations."
+)
+PROFILED = (ORDINARY, OURS, "ours, consensus (abstain)")
+BUDGET = 2**23  # the default chunk_bytes of a recording
 Cell = Callable[[Row], str]
 
 
@@ -20,11 +27,13 @@ def as_markdown(results: Results) -> str:
     if len({row.stamp for row in results.rows}) > 1:
         parts.append("Some of it is older, from other sources or versions: run the command again.")
     parts.append(_goals(results))
+    if stages := _stages(results):
+        parts += ["## Where the time goes", STAGES, stages]
     for problem in dict.fromkeys(row.problem for row in results.rows):
         parts.append(f"## {PROBLEMS[problem].title}")
         parts.append("Seconds of the ordinary step, below it the ratio to it: median (quartiles).")
         parts.append(_by_batch(results, problem, _time))
-        parts.append("Peak memory above the ordinary step's, as a multiple of the parameters.")
+        parts.append(_about_memory(results, problem))
         parts.append(_by_batch(results, problem, lambda row: _extra(results, row)))
     if missing := _without_result(results):
         parts += ["## No result", missing]
@@ -60,6 +69,29 @@ def _goals(results: Results) -> str:
     return _table(
         ["model", "batch", "goal", *(name.removeprefix("ours, ") for name in ours)], lines
     )
+
+
+def _stages(results: Results) -> str:
+    """Ours beside the ordinary step, at the batches that have a goal."""
+    lines = []
+    for problem, of in PROBLEMS.items():
+        for batch in of.goals:
+            rows = [results.get((problem, batch, name)) for name in PROFILED]
+            for row in rows:
+                if row is not None and row.products is not None:
+                    parts = (row.products, row.copies, row.others, row.outside)
+                    cells = [f"{1000 * seconds:.2f}" for seconds in (*parts, sum(parts))]
+                    lines.append([of.title, str(batch), row.contender, *cells])
+    header = ["model", "batch", "step", "products", "copies", "others", "outside", "together"]
+    return _table(header, lines) if lines else ""
+
+
+def _about_memory(results: Results, problem: str) -> str:
+    text = "Peak memory above the ordinary step's, as a multiple of the parameters."
+    sizes = {row.parameter_bytes for row in results.rows if row.problem == problem} - {None}
+    if not sizes:
+        return text
+    return f"{text} The goal for ours: 2, and the chunk, {_short(2 + BUDGET / min(sizes))}."
 
 
 def _by_batch(results: Results, problem: str, cell: Cell) -> str:

@@ -12,6 +12,7 @@ from tests.benchmarks.contenders import CONTENDERS, Step
 from tests.benchmarks.memory import limit_memory, peak_bytes
 from tests.benchmarks.problems import PROBLEMS, Workload
 from tests.benchmarks.processes import Failed
+from tests.benchmarks.stages import Stages, stages_of
 
 __all__ = ["Conditions", "Trial", "try_out", "use"]
 
@@ -47,10 +48,12 @@ class Trial:
     Attributes:
         peak: bytes at the step's worst moment, above the state before it.
         parameters: bytes of the model.
+        stages: where its time goes; None on CUDA.
     """
 
     peak: int
     parameters: int
+    stages: Stages | None = None
 
 
 def use(conditions: Conditions) -> None:
@@ -79,7 +82,13 @@ def try_out(problem: str, batch: int, contender: str, conditions: Conditions) ->
         raise Failed(f"a step takes longer than {conditions.seconds:.0f} s")
     workload.model.zero_grad()
     peak = peak_bytes(step, conditions.device)
-    return Trial(peak, workload.parameter_bytes)
+
+    def again() -> None:
+        workload.model.zero_grad()
+        step()
+
+    stages = None if conditions.device == "cuda" else stages_of(again)
+    return Trial(peak, workload.parameter_bytes, stages)
 
 
 def _check_update(problem: str, batch: int, contender: str, device: str) -> None:
