@@ -66,16 +66,29 @@ def test_a_pair_has_the_same_task_and_the_same_seed():
     assert (pairs.runs, pairs.left_out) == (3, 3)  # c has no common seed, d and e one rule only
 
 
-def test_rows_become_scores_and_a_run_is_not_counted_twice():
-    rows = [
-        {"rule": rule, "task": task, "seed": seed, "test_exact": float(seed), "test_loss": 9.0}
-        for rule, task, seed in itertools.product(("mean", "consensus"), ("a", "b"), (0, 1))
-    ]
-    found = scores_of(rows, "test_exact")
-    by_hand = {("a", 0): 0.0, ("a", 1): 1.0, ("b", 0): 0.0, ("b", 1): 1.0}
+def test_columns_become_scores_and_a_run_is_not_counted_twice():
+    runs = [*itertools.product(("mean", "consensus"), ("05269061", "b"), (0.0, 1.0))]
+    rule, task, seed = map(np.array, zip(*runs, strict=True))
+    columns = {"rule": rule, "task": task, "seed": seed, "test_exact": seed, "test_loss": seed + 9}
+    found = scores_of(columns, "test_exact")
+    by_hand = {("05269061", 0): 0.0, ("05269061", 1): 1.0, ("b", 0): 0.0, ("b", 1): 1.0}
     assert found == {"mean": by_hand, "consensus": by_hand}
-    with pytest.raises(ValueError, match="'consensus' has two rows for task b and seed 1"):
-        scores_of([*rows, rows[-1]], "test_exact")
+    twice = {name: np.append(column, column[-1]) for name, column in columns.items()}
+    with pytest.raises(ValueError, match="'consensus' has two rows for task b and seed 1:"):
+        scores_of(twice, "test_exact")
+
+
+def test_a_third_stored_with_five_digits_is_a_third():
+    stored = {0: 0.33333, 1: 0.33333, 2: 0.66667}
+    table = {
+        "mean": {(f"task {i}", s): 0.33333 for i in range(8) for s in range(3)},
+        "consensus": {(f"task {i}", s): v for i in range(8) for s, v in stored.items()},
+        "back": {(f"task {i}", s): [0.0, 0.33333, 0.66667][s] for i in range(8) for s in range(3)},
+    }
+    up, back = compare(table, "mean", 0.05)
+    assert (up.better, up.equal) == (8, 0)
+    assert (back.better, back.worse, back.equal) == (0, 0, 8)
+    assert back.p_different == 1
 
 
 @given(table=tables())

@@ -119,25 +119,27 @@ class Comparison:
         }
 
 
-def scores_of(rows: Iterable[Mapping[str, Any]], measure: str) -> dict[str, Scores]:
+def scores_of(columns: Mapping[str, Iterable[Any]], measure: str) -> dict[str, Scores]:
     """One measure of the study's rows by rule, {rule: {(task, seed): number}}.
 
     Args:
-        rows: with the columns "rule", "task", "seed" and `measure`; one moment of each run.
+        columns: with "rule", "task", "seed" and `measure`, all of one length; one moment of
+            each run.
         measure: a column, such as "test_exact".
 
     Raises:
         ValueError: if a run occurs twice.
     """
     scores: dict[str, dict[tuple[str, int], float]] = defaultdict(dict)
-    for row in rows:
-        rule, run = str(row["rule"]), (str(row["task"]), int(row["seed"]))
-        if run in scores[rule]:
+    parts = (columns[name] for name in ("rule", "task", "seed", measure))
+    for rule, task, seed, number in zip(*parts, strict=True):
+        runs, run = scores[str(rule)], (str(task), int(seed))
+        if run in runs:
             raise ValueError(
-                f"{rule!r} has two rows for task {run[0]} and seed {run[1]}: choose the rows of "
-                "one moment, setting and learning rate first"
+                f"{str(rule)!r} has two rows for task {task} and seed {run[1]}: choose the rows "
+                "of one moment, setting and learning rate first"
             )
-        scores[rule][run] = float(row[measure])
+        runs[run] = float(number)
     return dict(scores)
 
 
