@@ -283,9 +283,9 @@ class RandomMask(Rule):
         device = mean.device if self.generator is None else self.generator.device
         lots = torch.rand(mean.shape, generator=self.generator, device=device).to(mean.device)
         # lots lie in [0, 1): the bonus ranks every touched weight before every other
-        ranked = (lots - 2.0 * answers[Touched()]).flatten().argsort()
+        ranks = (lots - 2.0 * answers[Touched()]).flatten()
         mask = torch.zeros(mean.numel(), dtype=torch.bool, device=mean.device)
-        mask[ranked[:size]] = True
+        mask[ranks.topk(size, largest=False, sorted=False).indices] = True
         return mean * mask.view_as(mean)
 
 

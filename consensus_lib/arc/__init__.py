@@ -1,5 +1,6 @@
 """ARC in the course: tasks, their tensors, a small network, and scores."""
 
+from consensus_lib.arc.augmentation import Augmentation, augment_pairs
 from consensus_lib.arc.encoding import (
     Group,
     cell_loss,
@@ -14,6 +15,7 @@ from consensus_lib.arc.tasks import Pair, Task, as_grid, load_task, task_ids, te
 
 __all__ = [
     "ArcHistory",
+    "Augmentation",
     "Examination",
     "Group",
     "Pair",
@@ -21,6 +23,7 @@ __all__ = [
     "Task",
     "TinyConv",
     "as_grid",
+    "augment_pairs",
     "cell_loss",
     "copy_baseline",
     "encode_grid",

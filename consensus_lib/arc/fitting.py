@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 import torch
 
+from consensus_lib.arc.augmentation import Augmentation, augment_pairs
 from consensus_lib.arc.encoding import cell_loss, encode_pairs, unseen_colours
 from consensus_lib.arc.network import TinyConv
 from consensus_lib.arc.scoring import Score, score
@@ -23,6 +24,7 @@ from consensus_lib.updates import hold_masked_weights
 __all__ = ["ArcHistory", "Examination", "fit"]
 
 _OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+_VOTERS = ("pairs", "copies")
 _seeding = threading.Lock()
 
 
@@ -103,11 +105,13 @@ def fit(
     width: int = 32,
     depth: int = 3,
     zero_unseen: bool = False,
+    augmentation: Augmentation = "none",
+    voters: Literal["pairs", "copies"] = "copies",
     device: str | torch.device = "cpu",
     on_step: Callable[[int, Report, Examination], None] | None = None,
     stop: Callable[[History], bool] | None = None,
 ) -> ArcHistory:
-    """Train a TinyConv on the training pairs of a task, each pair a voter.
+    """Train a TinyConv on the training pairs of a task, each pair or each of its copies a voter.
 
     The training loop sees the training pairs and nothing else. The test pairs are only examined,
     without gradients; with hidden outputs (`task.hidden()`) the run is the same to the last bit.
@@ -125,7 +129,10 @@ def fit(
         width: channels of the network.
         depth: number of its 3x3 convolutions.
         zero_unseen: start the input weights of colours that no training input shows at 0.
-        device: where to train.
+        augmentation: train on changed copies of the pairs as well (`augment_pairs`).
+        voters: "copies" (each copy of a pair votes for itself) or "pairs" (a pair and its copies
+            cast one gradient, the mean of theirs). Without augmentation they are the same.
+        device: where to train, such as "cpu" or "cuda".
         on_step: called as on_step(t, report, examination) before the weights move.
         stop: called as stop(history); true ends the run before the weights move.
 
@@ -133,15 +140,23 @@ def fit(
         The history with the examinations of the test pairs.
 
     Raises:
-        ValueError: for a task that changes the grid size or an unknown optimizer.
+        ValueError: for a task that changes the grid size, a setting that is not among those
+            named above, or a device that is not there.
         Diverged: when a loss or gradient is not finite; it carries the ArcHistory.
     """
     if optimizer not in _OPTIMIZERS:
         raise ValueError(f"optimizer is one of {sorted(_OPTIMIZERS)}, not {optimizer!r}")
-    groups = encode_pairs(task.train, device)
+    if voters not in _VOTERS:
+        raise ValueError(f"voters is one of {list(_VOTERS)}, not {voters!r}")
+    device = _present(device)
+    copies, origins = augment_pairs(task.train, augmentation)
+    groups = encode_pairs(copies, device)
+    voter_ids = None
+    if voters == "pairs" and augmentation != "none":
+        voter_ids = [origins[index] for group in groups for index in group.indices]
     model = _seeded_network(seed, width, depth)
     if zero_unseen:
-        model.zero_input_weights(unseen_colours(task))
+        model.zero_input_weights(unseen_colours(replace(task, train=copies)))
     model.to(device)
     stepper = _OPTIMIZERS[optimizer](
         model.parameters(), lr=learning_rate, weight_decay=weight_decay
@@ -165,6 +180,7 @@ def fit(
             rule=rule,
             optimizer=stepper,
             steps=steps,
+            voters=voter_ids,
             on_step=watch,
             stop=stop,
         )
@@ -174,6 +190,17 @@ def fit(
         )
         raise
     return ArcHistory(**vars(history), examinations=examinations, final=examine(model), model=model)
+
+
+def _present(device: str | torch.device) -> torch.device:
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:  # what torch raises differs by device
+        raise ValueError(
+            f"no device {str(device)!r} here: {str(error).splitlines()[0]}; take 'cpu'"
+        ) from None
+    return found
 
 
 def _seeded_network(seed: int, width: int, depth: int) -> TinyConv:
