@@ -5,12 +5,14 @@ Signs of products are products of signs, so that sums of votes are matrix produc
 
     sum_b sign(g_b) = sign(grad_outputs)^T sign(inputs)
 
-Magnitudes are needed only where all examples agree, and these weights are few: already a few
-dozen examples rule out nearly all others.
+Magnitudes are needed only where all examples agree, and these weights are few: an input that is
+0 for any example rules out its column, a grad_output its row, and a few dozen examples rule out
+nearly all that is left.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -53,9 +55,7 @@ def outer_product_statistics(
             return None
         answers[Unopposed()] = answer
     if Agreed() in needs:
-        # who is not unanimous among some is not unanimous among all
-        some = grads[:_SOME].T @ acts[:_SOME] if votes is None else votes
-        answer = _agreed(inputs, grad_outputs, some, _SOME if votes is None else len(inputs), chunk)
+        answer = _agreed(inputs, grad_outputs, chunk)
         if answer is None:
             return None
         answers[Agreed()] = answer
@@ -70,20 +70,44 @@ def outer_product_statistics(
     return answers
 
 
-def _agreed(
-    inputs: Tensor, grad_outputs: Tensor, votes: Tensor, count: int, chunk: int
-) -> Tensor | None:
-    """`Agreed`, by the votes of the first `count` examples; None if too many weights agree."""
+def _agreed(inputs: Tensor, grad_outputs: Tensor, chunk: int) -> Tensor | None:
+    """`Agreed`; None if too many weights agree."""
+    shape = grad_outputs.shape[1], inputs.shape[1]
+    nobody = inputs.new_zeros(1, 1).expand(shape)
+    rows, columns = _never_zero(grad_outputs), _never_zero(inputs)
+    if not (len(rows) and len(columns)):
+        return nobody
+    outs, ins = (
+        tensor if len(kept) == tensor.shape[1] else tensor.index_select(1, kept)
+        for tensor, kept in ((grad_outputs, rows), (inputs, columns))
+    )
+    # who is not unanimous among some is not unanimous among all
+    votes = outs[:_SOME].sign().T @ ins[:_SOME].sign()
     # two extremes cost a fifth of a search, and in a large batch nobody is unanimous
-    if max(votes.amax(), -votes.amin()) < min(count, len(inputs)):
-        return votes.new_zeros(1, 1).expand_as(votes)
-    where = votes.abs().sub_(min(count, len(inputs)) - 0.5).clamp_(min=0).nonzero(as_tuple=True)
-    if len(where[0]) > _MANY * votes.numel():
+    unanimous = min(_SOME, len(inputs))
+    if max(votes.amax(), -votes.amin()) < unanimous:
+        return nobody
+    where = _positive(votes.abs_().sub_(unanimous - 0.5))
+    if len(where[0]) > _MANY * math.prod(shape):
         return None
-    answer = torch.zeros_like(votes)
-    products = _products(inputs, grad_outputs, where, chunk)
-    answer[where] = torch.cat([minmod(p.amin(dim=1), p.amax(dim=1)) for p in products])
+    products = _products(ins, outs, where, chunk)
+    answer = inputs.new_zeros(shape)
+    answer[rows[where[0]], columns[where[1]]] = torch.cat(
+        [minmod(p.amin(dim=1), p.amax(dim=1)) for p in products]
+    )
     return answer
+
+
+def _never_zero(tensor: Tensor) -> Tensor:
+    """The numbers of the columns of (B, n) without any 0."""
+    return tensor.abs().amin(dim=0).nonzero().flatten()
+
+
+def _positive(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the positive numbers of (n, m), which is overwritten."""
+    # a flat search of bytes takes two thirds of the time
+    places = tensor.clamp_(min=0).bool().flatten().nonzero().flatten()
+    return places // tensor.shape[1], places % tensor.shape[1]
 
 
 def _unopposed(
@@ -93,16 +117,18 @@ def _unopposed(
     # 0 where all voters are on one side, below 0 elsewhere, and where there is none
     margin = votes.abs().sub_(voters.clamp(min=1))
     if voters.amin() > 0:
-        answer = torch.full_like(votes, torch.inf)
+        answer = votes.new_full((1, 1), torch.inf)
     else:
-        answer = (voters * torch.inf).nan_to_num_(0.0, torch.inf).expand_as(votes).contiguous()
+        answer = (voters * torch.inf).nan_to_num_(0.0, torch.inf)
+    answer = answer.expand_as(votes)
     if margin.amax() < 0:
         return answer
-    where = margin.add_(0.5).clamp_(min=0).nonzero(as_tuple=True)
+    where = _positive(margin.add_(0.5))
     if len(where[0]) > _MANY * votes.numel():
         return None
     products = _products(inputs.abs(), grad_outputs.abs(), where, chunk)
-    least = torch.cat([torch.threshold(p, 0.0, torch.inf).amin(dim=1) for p in products])
+    least = torch.cat([torch.threshold_(p, 0.0, torch.inf).amin(dim=1) for p in products])
+    answer = answer.contiguous()
     answer[where] = votes[where].sign() * least
     return answer
 
@@ -131,4 +157,5 @@ def _products(
     outs, ins = grad_outputs.T.contiguous(), inputs.T.contiguous()
     step = max(1, chunk // len(inputs))
     for rows, columns in zip(where[0].split(step), where[1].split(step), strict=True):
-        yield outs[rows].mul_(ins[columns])
+        # three times as fast as outs[rows]
+        yield outs.index_select(0, rows).mul_(ins.index_select(0, columns))

@@ -15,6 +15,8 @@ from consensus_lib.statistics import widened
 
 __all__ = ["Fold", "Folder", "Piece", "stacks"]
 
+_FACTORISE = 2**16  # below so many numbers, to make them takes less time than to avoid them
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -75,7 +77,8 @@ class Folder:
         self._batch_size = batch_size
         self._groups = groups
         parts = frozenset().union(*(need.parts for need in needs))
-        self._chunk_floats = chunk_floats // (1 + max(part.temporaries for part in parts))
+        self._temporaries = max(part.temporaries for part in parts)
+        self._chunk_floats = chunk_floats
         self._give = give
         self._waiting: list[Component] = []
         self._ready: dict[str, Tensor] = {}
@@ -83,10 +86,11 @@ class Folder:
 
     def take(self, part: Component) -> None:
         """Fold a component, now or soon, and forget its tensors."""
-        floats = self._batch_size * part.floats_per_example
-        if floats > self._chunk_floats:
-            if not self._shortcut(part):
-                self._fold(part)
+        floats = self._batch_size * self._floats_per_example(part)
+        if floats > _FACTORISE and self._shortcut(part):
+            part.forget()
+        elif floats > self._chunk_floats:
+            self._fold(part)
             part.forget()
         else:
             self._make_room(floats)
@@ -114,6 +118,10 @@ class Folder:
             self.finish()
         self._waiting_floats += floats
 
+    def _floats_per_example(self, part: Component) -> int:
+        weights = sum(shape.numel() for shape in part.shapes.values())
+        return part.floats_per_example + self._temporaries * weights
+
     def _members(self) -> Tensor:
         return torch.cat(list(self._groups)).to(self._waiting[0].calls[0].grads.device)
 
@@ -127,19 +135,20 @@ class Folder:
         inputs, grads = widened(call.inputs), widened(call.grads)
         by_local = {local: name for local, name in call.names.items() if name in part.shapes}
         if (name := by_local.get("weight")) is not None:
-            answers = outer_product_statistics(inputs, grads, self._needs, self._chunk_floats)
+            chunk = self._chunk_floats // (1 + self._temporaries)
+            answers = outer_product_statistics(inputs, grads, self._needs, chunk)
             if answers is None:
                 return False
             self._give(Piece({name: part.shapes[name]}, answers))
         if (name := by_local.get("bias")) is not None:
-            self._make_room(grads.numel())
+            self._make_room(grads.numel() * (1 + self._temporaries))
             self._ready[name] = grads
         return True
 
     def _fold(self, part: Component) -> None:
         """Fold the parameters of a component, each by itself, a chunk at a time."""
         folds = [Fold(self._needs) for _ in part.shapes]
-        floats = part.floats_per_example
+        floats = self._floats_per_example(part)
         if self._groups is None:
             for rows in chunks(self._batch_size, max(1, self._chunk_floats // floats)):
                 for fold, stack in zip(folds, stacks([part], rows, together=False), strict=True):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from consensus_lib.folding import Piece
-from consensus_lib.questions import Agreed, Statistic, Touched, Votes
+from consensus_lib.questions import Agreed, Statistic, Touched
 
 __all__ = ["ParameterReport", "Report", "report_needs"]
 
@@ -75,13 +75,13 @@ class Report:
 
     def add(self, piece: Piece, update: Tensor) -> None:
         """Count over the statistics of a piece, which must hold `report_needs`, and its update."""
-        agreed, live = _agreed(piece.answers, self.voters), piece.answers[Touched()]
+        agreed, live = piece.answers[Agreed()], piece.answers[Touched()]
         if len(piece.shapes) > 1:  # small, and counted by parameter when somebody asks
             counts = torch.stack([agreed, update, live])
         else:
             updated = _how_many(update)
             consensus = updated if agreed is update else _how_many(agreed)
-            counts = torch.stack([consensus, updated, _total(live)])[:, None]
+            counts = torch.stack([consensus, updated, _how_many(live)])[:, None]
         self._marks.append((piece.shapes, counts))
 
     def __repr__(self) -> str:
@@ -110,7 +110,7 @@ class Report:
                 parts = marks.split([shape.numel() for shape in shapes.values()], dim=1)
                 marks = torch.stack([part.count_nonzero(dim=1) for part in parts], dim=1)
             for (name, shape), row in zip(shapes.items(), marks.T.tolist(), strict=True):
-                found[name] = ParameterReport(shape.numel(), *map(int, row))
+                found[name] = ParameterReport(shape.numel(), *row)
         self._marks = []
         return {name: found[name] for name in self._names}
 
@@ -145,39 +145,14 @@ class Report:
 
 def report_needs(needs: frozenset[Statistic]) -> frozenset[Statistic]:
     """The statistics that a report needs beside those of the rule."""
-    return needs | {Touched()} | (set() if Votes() in needs else {Agreed()})
-
-
-def _agreed(answers: dict[Statistic, Tensor], count: int) -> Tensor:
-    """Not 0 where all voters agree."""
-    if Votes() in answers:
-        return answers[Votes()].abs().sub_(count - 1).clamp_(min=0)
-    return answers[Agreed()]
+    return needs | {Touched(), Agreed()}
 
 
 def _how_many(tensor: Tensor) -> Tensor:
-    """How many numbers are not 0, as a float64 scalar."""
-    distinct, times = _distinct(tensor)
-    # a comparison that writes floats is four times as fast as one that writes bools
-    return times * _sum(torch.ne(distinct, 0, out=torch.empty_like(distinct)))
-
-
-def _total(ones: Tensor) -> Tensor:
-    """The sum of ones and zeros, as a float64 scalar."""
-    distinct, times = _distinct(ones)
-    return times * _sum(distinct)
-
-
-def _distinct(tensor: Tensor) -> tuple[Tensor, int]:
-    """The numbers that are stored, and for how many each of them stands."""
+    """How many numbers are not 0, an int64 scalar; of a view of few numbers, these are counted."""
     times = 1
     for dim, stride in enumerate(tensor.stride()):
         if stride == 0:
             times *= tensor.shape[dim]
             tensor = tensor.narrow(dim, 0, 1)
-    return tensor, times
-
-
-def _sum(ones: Tensor) -> Tensor:
-    # a row is short enough to be summed exactly in float32
-    return (ones.sum(dim=-1) if ones.dim() else ones).double().sum()
+    return times * tensor.count_nonzero()
