@@ -9,11 +9,13 @@ from consensus_lib.arc.encoding import (
     unseen_colours,
 )
 from consensus_lib.arc.fitting import ArcHistory, Examination, fit
+from consensus_lib.arc.generators import GENERATED_TASKS, generate_pairs
 from consensus_lib.arc.network import TinyConv
 from consensus_lib.arc.scoring import Score, copy_baseline, score
 from consensus_lib.arc.tasks import Pair, Task, as_grid, load_task, task_ids, teaching_task_ids
 
 __all__ = [
+    "GENERATED_TASKS",
     "ArcHistory",
     "Augmentation",
     "Examination",
@@ -29,6 +31,7 @@ __all__ = [
     "encode_grid",
     "encode_pairs",
     "fit",
+    "generate_pairs",
     "load_task",
     "score",
     "task_ids",
