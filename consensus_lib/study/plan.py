@@ -10,7 +10,7 @@ from itertools import product
 from types import MappingProxyType
 from typing import Literal
 
-from consensus_lib.arc import augment_pairs, load_task, task_ids
+from consensus_lib.arc import GENERATED_TASKS, augment_pairs, load_task, task_ids
 from consensus_lib.study.rules import MAIN_RULES, RELATIVES, SCALED_MEAN, SOFTER_RULES
 
 __all__ = ["PARTS", "SETTINGS", "Budget", "Job", "Part", "Setting", "study_tasks", "tuning_tasks"]
@@ -190,6 +190,10 @@ PARTS: Mapping[str, Part] = MappingProxyType(
         "main": Part(
             "every task, every rule, five seeds",
             lambda rates: _runs(rates, study_tasks(), [MAIN], MAIN_RULES),
+        ),
+        "fresh": Part(
+            "five tasks with generators of our own, judged on 200 fresh pairs too",
+            lambda rates: _runs(rates, GENERATED_TASKS, [MAIN], MAIN_RULES),
         ),
         "tuning softer": Part(
             "learning rates for the softer rules, on evaluation tasks",

@@ -7,7 +7,7 @@ import gzip
 import io
 import os
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class Store:
     """One part's rows in a gzip file, to which each job adds a member of its own.
 
     Several members, one after another, are one gzip file to every reader. A member that a kill
-    left incomplete is cut off when the store is opened, and its job is run again.
+    left incomplete is passed over, and cut off before the next is added.
 
     Args:
         path: of the file, NAME.csv.gz; need not exist.
@@ -56,10 +56,9 @@ class Store:
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self.path = path
         self._columns = tuple(columns)
-        if path.exists():
-            _cut_off_incomplete(path)
-        if path.exists() and path.stat().st_size:
-            header = next(csv.reader(io.StringIO(self._text())))
+        self._looked = False
+        if text := self._text():
+            header = next(csv.reader(io.StringIO(text)))
             if tuple(header) != self._columns:
                 raise ValueError(
                     f"{path} has the columns {', '.join(header)}, not {', '.join(columns)}: "
@@ -68,16 +67,23 @@ class Store:
 
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append the rows of one job; they are on the disk when this returns."""
+        if not self._looked:
+            self._cut_off_incomplete()
         text = io.StringIO()
-        writer = csv.DictWriter(text, self._columns, restval="", lineterminator="\n")
-        if not self.path.exists() or not self.path.stat().st_size:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+        writer = csv.DictWriter(text, self._columns, lineterminator="\n")
+        if not self.path.stat().st_size:
             writer.writeheader()
-        writer.writerows({name: _short(value) for name, value in row.items()} for row in rows)
+        writer.writerows(self.as_text(row) for row in rows)
         with self.path.open("ab") as file:
             file.write(gzip.compress(text.getvalue().encode(), mtime=0))
             file.flush()
             os.fsync(file.fileno())
+
+    def as_text(self, row: Mapping[str, Any]) -> dict[str, str]:
+        """A row as it is stored: all columns, floats with five digits, "" for what it lacks."""
+        if unknown := row.keys() - set(self._columns):
+            raise ValueError(f"the rows of {self.path} have no column {sorted(unknown)[0]!r}")
+        return {name: _short(row.get(name, "")) for name in self._columns}
 
     def rows(self) -> list[dict[str, str]]:
         """All rows as text, in the order in which they came."""
@@ -99,11 +105,21 @@ class Store:
         new.replace(self.path)
 
     def _text(self) -> str:
-        return gzip.decompress(self.path.read_bytes()).decode() if self.path.exists() else ""
+        if not self.path.exists():
+            return ""
+        return b"".join(text for text, _ in _members(self.path.read_bytes())).decode()
+
+    def _cut_off_incomplete(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a+b") as file:
+            file.seek(0)
+            ends = [end for _, end in _members(file.read())]
+            file.truncate(ends[-1] if ends else 0)
+        self._looked = True
 
 
-def _short(value: Any) -> Any:
-    return f"{value:.5g}" if isinstance(value, float) else value
+def _short(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
 def _as_array(name: str, values: list[str]) -> np.ndarray:
@@ -111,18 +127,17 @@ def _as_array(name: str, values: list[str]) -> np.ndarray:
     return np.array(values if name in _TEXT else [float(value or "nan") for value in values])
 
 
-def _cut_off_incomplete(path: Path) -> None:
-    data = memoryview(path.read_bytes())
-    whole = 0
-    while whole < len(data):
+def _members(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """The text of each complete member of a gzip file, and where it ends."""
+    rest, end = memoryview(data), 0
+    while rest:
         member = zlib.decompressobj(wbits=31)
         try:
-            member.decompress(data[whole:])
+            text = member.decompress(rest)
         except zlib.error:
-            break
+            return
         if not member.eof:
-            break
-        whole = len(data) - len(member.unused_data)
-    if whole < len(data):
-        with path.open("r+b") as file:
-            file.truncate(whole)
+            return
+        end = len(data) - len(member.unused_data)
+        rest = memoryview(data)[end:]
+        yield text, end
