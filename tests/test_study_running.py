@@ -1,15 +1,17 @@
 """The study runs, stops, goes on, chooses learning rates, and its stored rows come out again."""
 
 import json
+import sys
 from collections import Counter
 
 import pytest
 
 from consensus_lib.arc import load_task
+from consensus_lib.study import __main__ as command
 from consensus_lib.study import running
 from consensus_lib.study.__main__ import QUICK_BUDGET, main
 from consensus_lib.study.plan import PARTS, SETTINGS, Budget, study_tasks, tuning_tasks
-from consensus_lib.study.rules import MAIN_RULES, SCALED_MEAN
+from consensus_lib.study.rules import MAIN_RULES, RELATIVES, SCALED_MEAN
 from consensus_lib.study.running import FOLDER, Study
 
 TINY = Budget(steps=2, checkpoints=(0, 2), levels=(10.0,))
@@ -132,8 +134,26 @@ def test_the_quick_study_by_its_commands(tmp_path, capsys):
     assert first == f"{study_tasks()[0]} held AdamW consensus 0.001 0.01 0"
     counts = [int(word) for word in second.split() if word.isdigit()]
     assert counts[0] == counts[1] > 0
+    assert main(["run", "mian", *folder]) == 1
+    assert "no part 'mian'; there are: tuning" in capsys.readouterr().err
     assert main(["again", "main", "00000000", *folder]) == 1
     assert "no job of 'main'" in capsys.readouterr().err
+
+
+def test_relatives_without_their_library_are_left_out_or_say_what_to_install(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, "torchjd", None)
+    job = PARTS["relatives"].jobs({("held AdamW", rule): 0.01 for rule in RELATIVES})[0]
+    with pytest.raises(ImportError, match=r"TorchJD.*pip install -r"):
+        running.run_job(job, "relatives")
+    monkeypatch.setattr(command, "find_spec", lambda package: None)
+    monkeypatch.setattr(Study, "run", lambda study, part, *_: print("ran", part))
+    assert main(["run", "--quick", "--folder", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "relatives: left out, needs the package torchjd" in lines
+    assert "ran main" in lines
+    assert "ran relatives" not in lines
 
 
 @pytest.mark.parametrize("rule", ["mean", "consensus"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from consensus_lib.study.plan import PARTS, Budget
@@ -39,8 +40,15 @@ def _study(args: argparse.Namespace) -> Study:
 
 
 def _run(study: Study, args: argparse.Namespace) -> None:
+    if unknown := [part for part in args.parts if part not in PARTS]:
+        raise ValueError(f"no part {unknown[0]!r}; there are: {', '.join(PARTS)}")
+    of_backend = {"scheduler_host": args.scheduler} if args.scheduler else {}
     for part in args.parts or PARTS:
-        study.run(part, args.processes, args.backend)
+        package = PARTS[part].package
+        if package and not args.parts and find_spec(package) is None:
+            print(f"{part}: left out, needs the package {package}")
+            continue
+        study.run(part, args.processes, args.backend, **of_backend)
 
 
 def _status(study: Study, args: argparse.Namespace) -> None:
@@ -81,7 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", parents=[common])
     run.add_argument("parts", nargs="*", metavar="PART", help=f"of: {', '.join(PARTS)}")
     run.add_argument("--processes", type=int, default=-1, help="at a time (one a core)")
-    run.add_argument("--backend", default="loky", help="of joblib (loky)")
+    run.add_argument("--backend", default="loky", help="of joblib: loky, or dask (loky)")
+    run.add_argument("--scheduler", metavar="ADDRESS", help="of the dask cluster, host:port")
     run.set_defaults(action=_run)
     commands.add_parser("status", parents=[common]).set_defaults(action=_status)
     again = commands.add_parser("again", parents=[common])

@@ -93,11 +93,19 @@ class Job:
 
 @dataclass(frozen=True)
 class Part:
-    """A question of the study: its jobs, given the learning rate of each (setting, rule)."""
+    """A question of the study.
+
+    Attributes:
+        about: the question, in a few words.
+        jobs: what is run for it, given the learning rate of each (setting, rule).
+        tunes: whether it is there to choose learning rates, and needs none.
+        package: what must be installed besides the course's requirements.
+    """
 
     about: str
     jobs: Callable[[Mapping[tuple[str, str], float]], list[Job]]
     tunes: bool = False
+    package: str = ""
 
 
 SETTINGS: Mapping[str, Setting] = MappingProxyType(
@@ -230,10 +238,12 @@ PARTS: Mapping[str, Part] = MappingProxyType(
             "learning rates for rules that look at whole gradients",
             lambda rates: _tuning([MAIN], RELATIVES, (1000,)),
             tunes=True,
+            package="torchjd",
         ),
         "relatives": Part(
             "rules that look at whole gradients",
             lambda rates: _runs(rates, study_tasks()[:30], [MAIN], RELATIVES),
+            package="torchjd",
         ),
         "tuning others": Part(
             "learning rates for the other settings, on evaluation tasks",

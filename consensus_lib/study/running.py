@@ -132,14 +132,14 @@ class Study:
                     rates[str(setting), SCALED_MEAN] = rates[str(setting), "consensus"]
         return rates
 
-    def run(self, part: str, processes: int = -1, backend: str = "loky") -> None:
+    def run(self, part: str, processes: int = -1, backend: str = "loky", **of_backend: Any) -> None:
         """Run what a part lacks, with progress; a kill loses at most the jobs in flight.
 
         Args:
             part: a name of `PARTS`.
             processes: how many at a time; -1 is one a core.
-            backend: joblib's name of what runs them, such as "loky" or, with a dask cluster
-                to which this process is connected, "dask".
+            backend: joblib's name of what runs them: "loky" (processes here), or "dask".
+            of_backend: what the backend is made with, such as dask's scheduler_host.
         """
         missing = self.missing(part)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -147,7 +147,7 @@ class Study:
         store = self.store(part)
         total = sum(job.cost for job in missing)
         with (
-            parallel_config(backend=backend, n_jobs=processes),
+            parallel_config(backend=backend, n_jobs=processes, **of_backend),
             tqdm(total=round(total / 1e9), desc=part, unit="Gop", disable=not missing) as progress,
         ):
             runs = Parallel(return_as="generator_unordered")(
