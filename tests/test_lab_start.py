@@ -21,6 +21,9 @@ from consensus_lib.lab.environment import Finding, look, needed_packages, report
 from consensus_lib.lab.start import draw_answer, draw_learning
 from consensus_lib.study.reporting import primary
 from consensus_lib.study.store import Columns
+from consensus_lib.toys.basins import kinds_of_ends
+from consensus_lib.toys.landscapes import LANDSCAPES
+from consensus_lib.toys.paths import side_by_side
 from tests.refresh_notebooks import NOTEBOOKS
 
 FILE, ROOT = environment.__file__, environment.ROOT
@@ -256,3 +259,50 @@ def test_the_answer_has_one_place_for_the_verdict():
     cells = nbformat.read(LESSONS[0], as_version=4).cells
     tagged = [cell for cell in cells if "verdict" in cell.metadata.get("tags", [])]
     assert [cell.cell_type for cell in tagged] == ["markdown"]
+
+
+TEACHING = (NOTEBOOKS / "TEACHING.md").read_text(encoding="utf-8")
+
+
+def section(title):
+    """The teacher's page from a heading that begins so to the next of its level or above."""
+    level, rest = re.search(rf"^(#+) {title}.*?\n(.*)", TEACHING, re.MULTILINE | re.DOTALL).groups()
+    return re.split(rf"^#{{1,{len(level)}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+@pytest.mark.parametrize("minutes", [45, 90])
+def test_the_plans_fill_their_time_without_a_gap(minutes):
+    rows = re.findall(r"^\| (\d+)–(\d+) \|", section(f"{minutes} minutes"), re.MULTILINE)
+    times = [(int(start), int(end)) for start, end in rows]
+    assert all(start < end for start, end in times)
+    starts, ends = zip(*times, strict=True)
+    assert [*starts, minutes] == [0, *ends]
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\((?!#)([^)#]+)\)", TEACHING))
+def test_links_of_the_teachers_page_lead_somewhere(target):
+    assert (NOTEBOOKS / target).exists()
+
+
+def test_headings_that_the_teachers_page_links_to_are_there():
+    names = [
+        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+        for title in re.findall(r"^#+ (.*)$", TEACHING, re.MULTILINE)
+    ]
+    assert set(re.findall(r"\]\(#([^)]+)\)", TEACHING)) <= set(names)
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_the_teachers_page_answers_every_quiz(path):
+    assert re.findall(r"^(\d)\. ", section(path.stem), re.MULTILINE) == ["1", "2", "3"]
+
+
+def test_the_starts_for_two_weights_hit_the_target():
+    told = section("Panels and targets").split("without the map")[1].split("\n")[0]
+    starts = [(float(a), float(b)) for a, b in re.findall(r"set\(a=([\d.-]+), b=([\d.-]+)\)", told)]
+    assert len(starts) == 2
+    assert all(b < 0 for _, b in starts)
+    patchwork = LANDSCAPES["patchwork"]
+    runs = side_by_side(patchwork, starts, {"mean": cl.Mean(), "consensus": cl.Consensus()})
+    assert kinds_of_ends(patchwork, runs["mean"].ends) == ["crossing"] * 2
+    assert kinds_of_ends(patchwork, runs["consensus"].ends) == ["shared"] * 2
