@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from consensus_lib.lab.tables import Table
 from consensus_lib.study.plan import PARTS, Budget
+from consensus_lib.study.reporting import all_findings, finished, primary
 from consensus_lib.study.running import FOLDER, Study
 
 QUICK_FOLDER = FOLDER.parents[1] / "build" / "study"
@@ -61,6 +63,22 @@ def _status(study: Study, args: argparse.Namespace) -> None:
         print(f"{name:17} {stands:26} {part.about}")
 
 
+def _report(study: Study, args: argparse.Namespace) -> None:
+    columns = study.results(args.part)
+    if not len(columns):
+        raise ValueError(f"no rows of '{args.part}' yet: run it first")
+    for setting in dict.fromkeys(columns["setting"].tolist()):
+        rows = finished(columns.where(setting=setting))
+        print(f"== {args.part}, {setting} ==\n")
+        for findings in all_findings(rows):
+            print(findings.title)
+            print(Table(findings.rows()) if findings.comparisons else "no pair of runs")
+            if findings.unpaired:
+                print(f"without a pair of runs: {', '.join(findings.unpaired)}")
+            print()
+        print(primary(rows))
+
+
 def _again(study: Study, args: argparse.Namespace) -> None:
     wanted = {"task": args.task} | ({"rule": args.rule} if args.rule else {})
     runs = study.again(args.part, **wanted)
@@ -93,6 +111,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--scheduler", metavar="ADDRESS", help="of the dask cluster, host:port")
     run.set_defaults(action=_run)
     commands.add_parser("status", parents=[common]).set_defaults(action=_status)
+    report = commands.add_parser("report", parents=[common])
+    report.add_argument("part", nargs="?", default="main", choices=["main", "fresh", "others"])
+    report.set_defaults(action=_report)
     again = commands.add_parser("again", parents=[common])
     again.add_argument("part", choices=list(PARTS), metavar="PART")
     again.add_argument("task", help="an ARC-AGI-1 id")
