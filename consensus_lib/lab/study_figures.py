@@ -309,7 +309,7 @@ def draw_fresh(columns: Columns) -> style.Picture:
     """
     end = rows_at(columns, "end")
     tasks = sorted(set(end["task"].tolist()))
-    picture, axes = style.new_figure(1, 2, size=(10.0, 0.6 * len(tasks) + 1.5), sharey=True)
+    picture, axes = style.new_figure(1, 2, size=(12.0, 0.6 * len(tasks) + 1.5), sharey=True)
     for ax, name in zip(axes, ("fresh_changed_accuracy", "fresh_exact"), strict=True):
         for row, task in enumerate(tasks):
             for rule in rules_of(end):
@@ -320,7 +320,9 @@ def draw_fresh(columns: Columns) -> style.Picture:
     axes[0].set_ylim(len(tasks) - 0.5, -0.5)
     style.label(axes[0], "changed cells of 200 fresh pairs", "share of cells")
     style.label(axes[1], "fresh pairs solved exactly", "share of pairs")
-    style.add_legend(axes[0], loc="lower left")
+    ring = {"marker": "o", "markerfacecolor": "none", "linestyle": "", "color": style.NEUTRAL}
+    axes[1].plot([], [], label="other rules", markersize=6, **ring)
+    style.add_legend(axes[1], loc="center left", bbox_to_anchor=(1.0, 0.5))
     picture.alt = f"Accuracy on fresh pairs of {', '.join(tasks)}"
     return picture
 
