@@ -1,0 +1,1 @@
+"""Toy problems, small enough to be seen whole."""
