@@ -76,6 +76,7 @@ def test_shares_are_points_on_their_lines():
     drawn = [list(line.get_ydata()) for line in ax.lines]
     assert drawn == [[0.5, 0.125], [0.5, 0.12], [2 / 3], [0.7]]
     assert ax.get_yscale() == "log"
+    assert "coins 0.5 of 2, 0.12 of 4" in ax.figure.alt
 
 
 def test_walks_are_drawn_free_and_held():

@@ -96,6 +96,7 @@ def draw_power_means(gradients: Numbers) -> style.Picture:
     style.label(ax, "One weight on which all agree", "power p", "update")
     style.add_legend(ax, loc="upper left", bbox_to_anchor=(0, 0.93))
     style.hold_still(picture, left=0.1, right=0.86, bottom=0.15, top=0.91)
+    picture.alt = "The update rises with p, from the least to the greatest gradient"
     return picture
 
 
@@ -117,6 +118,8 @@ def draw_shares(
     ax.set_ylim(5e-5, 1.5)
     style.label(ax, "Lines derived, points seen", "voters N", "share of weights with consensus")
     style.add_legend(ax, loc="lower left")
+    told = (f"{n} {', '.join(f'{s:.2g} of {v}' for v, s in by.items())}" for n, by in seen.items())
+    picture.alt = f"Shares of weights with consensus: {'; '.join(told)} voters"
     return picture
 
 
