@@ -49,6 +49,7 @@ VERDICT: tuple[Column, ...] = (("verdict", 1.2, lambda c: c.verdict),)
 _SHADE = "#DDE8EF"
 _NAMES, _ROW, _HEAD, _FOOT, _TITLE = 1.55, 0.36, 0.35, 0.75, 0.35  # inches
 _OWN = {"mean": style.MEAN, "consensus": style.CONSENSUS}
+_TICK = 0.95  # inches that the number at a tick wants
 _GREYS = (("-.", "s"), (":", "^"), ("--", "D"))
 
 
@@ -114,7 +115,7 @@ def draw_forest(
     if findings.unpaired:
         absent = f"no pair of runs came to it: {', '.join(findings.unpaired)}"
         _write(ax, 0.01, len(found), absent, ha="left")
-    ax.xaxis.set_major_locator(MaxNLocator(6))
+    ax.xaxis.set_major_locator(MaxNLocator(int((right - _NAMES) / _TICK)))
     ax.set(xlim=(-limit, limit), ylim=(slots - 0.4, -0.6))
     ax.set_yticks(range(len(found)), [c.rule for c in found])
     ax.tick_params(axis="y", length=0)
