@@ -168,7 +168,8 @@ def draw_accuracies(runs: Mapping[str, Sequence[Outcome]], title: str = "") -> s
                 ax.plot(steps, curve, **{**line, "linewidth": 0.8, "alpha": 0.6})
             ax.plot(steps, np.median(curves, axis=0), label=label, **line)
         _finish(ax, name)
-    style.add_legend(axes[1], loc="upper left")
+    axes[0].set_ylabel("accuracy", fontsize=style.TEXT_SIZE)
+    style.add_legend(axes[1], loc="center right")
     finals = (
         f"{label}: {', '.join(f'{run.test:.2f}' for run in outcomes)}"
         for label, outcomes in runs.items()
@@ -190,7 +191,7 @@ def show_accuracies(ax: Axes, seen: Mapping[str, Sequence[tuple[int, float, floa
 def _finish(ax: Axes, name: str) -> None:
     ax.axhline(CHANCE, color=style.NEUTRAL, linewidth=1.5, linestyle=(0, (1, 2)))
     ax.set_ylim(0.28, 1.03)
-    style.label(ax, name, "step", "accuracy")
+    style.label(ax, name, "step")
 
 
 def draw_answers(networks: Mapping[str, nn.Module], data: Data) -> style.Picture:

@@ -82,7 +82,7 @@ class Spirals(Panel):
                 "dimensions": widgets.IntSlider(8, 1, 16, description="signature"),
                 "rule": widgets.Dropdown(options=[*RULES], description="rule"),
                 "learning_rate": widgets.SelectionSlider(
-                    options=[1e-3, 3e-3, 1e-2, 3e-2], value=1e-2, description="learning rate"
+                    options=[1e-3, 3e-3, 1e-2, 3e-2, 1e-1], value=3e-2, description="learning rate"
                 ),
                 "weight_decay": widgets.SelectionSlider(
                     options=[0.0, 1e-5, 1e-4, 1e-3, 1e-2], value=1e-4, description="decay"
@@ -155,7 +155,7 @@ class Spirals(Panel):
             ax.title.set(color=colors[course.rule]["color"], fontweight="bold")
         show_accuracies(axes[2], {course.rule: course.seen for course in courses})
         axes[2].set_xlim(0, values["steps"])
-        style.hold_still(picture, left=0.01, right=0.985, bottom=0.15, top=0.9, wspace=0.2)
+        style.hold_still(picture, left=0.01, right=0.975, bottom=0.16, top=0.91, wspace=0.16)
         told = (f"{c.rule} {c.test:.2f}" for c in courses if c.seen)
         picture.alt = f"Spirals. Test accuracy: {', '.join(told) or 'not trained yet'}"
         return picture
