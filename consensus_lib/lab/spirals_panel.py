@@ -63,7 +63,6 @@ class Spirals(Panel):
     presets: ClassVar = {
         "twelve environments": {},
         "four environments": {"environments": 4},
-        "four, short signature": {"environments": 4, "dimensions": 4},
         "two environments": {"environments": 2},
         "no weight decay": {"weight_decay": 0.0},
         "masked weights held": {"hold_masked": True},
@@ -78,7 +77,7 @@ class Spirals(Panel):
         self._next_picture = 0.0
         super().__init__(
             {
-                "environments": widgets.IntSlider(12, 2, 16, description="environments"),
+                "environments": widgets.IntSlider(12, 2, 16, description="voters E"),
                 "dimensions": widgets.IntSlider(8, 1, 16, description="signature"),
                 "rule": widgets.Dropdown(options=[*RULES], description="rule"),
                 "learning_rate": widgets.SelectionSlider(
@@ -155,7 +154,7 @@ class Spirals(Panel):
             ax.title.set(color=colors[course.rule]["color"], fontweight="bold")
         show_accuracies(axes[2], {course.rule: course.seen for course in courses})
         axes[2].set_xlim(0, values["steps"])
-        style.hold_still(picture, left=0.01, right=0.975, bottom=0.16, top=0.91, wspace=0.16)
+        style.hold_still(picture, left=0.01, right=0.975, bottom=0.16, top=0.91, wspace=0.24)
         told = (f"{c.rule} {c.test:.2f}" for c in courses if c.seen)
         picture.alt = f"Spirals. Test accuracy: {', '.join(told) or 'not trained yet'}"
         return picture
