@@ -199,7 +199,7 @@ def stacks(parts: Sequence[Component], examples: Examples, together: bool) -> li
 def _cells(part: Component, run: tuple[int, int], rows: Examples) -> list[Tensor]:
     """(n, size) for each parameter of a component, for some rows of a run."""
     size = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
-    found = part.gradients(run, rows)
+    found = part.gradients(run, rows) if size else {}  # a chunk may miss a group altogether
     if len(found) < len(part.shapes):  # a layer that these examples did not visit
         none = widened(part.calls[0].grads).new_zeros
         found = {name: none(size, *shape) for name, shape in part.shapes.items()} | found

@@ -1,5 +1,7 @@
 """The fast engine: which parameters stream, and what happens to those that must not."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -247,3 +249,17 @@ def test_groups_stream_with_voters_across_them():
     report = cl.backward(model, loss_fn, inputs, targets, cl.Consensus(), voters=[0, 1, 1, 0, 2])
     assert report.fallback == ()
     assert report.voters == 3
+
+
+def test_chunks_may_miss_a_group(monkeypatch):
+    monkeypatch.setattr("consensus_lib.recording.record", partial(cl.record, chunk_bytes=4))
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4)).double()
+    inputs = [torch.randn(n, 2, 4 + n, 5).double() for n in (3, 1, 2)]
+    targets = [torch.randn(len(x)).double() for x in inputs]
+    losses = torch.cat([loss_fn(model(x), y) for x, y in zip(inputs, targets, strict=True)])
+    gradients = oracle.gradients_by_loop(model, losses)
+    report = cl.backward(model, loss_fn, inputs, targets, cl.Consensus())
+    assert report.fallback == ()
+    for name, parameter in model.named_parameters():
+        expected = oracle.each_weight(oracle.consensus_veto, gradients[name])
+        torch.testing.assert_close(parameter.grad, expected, rtol=1e-6, atol=1e-9)
