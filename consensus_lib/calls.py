@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ from torch.autograd.graph import GradientEdge
 from consensus_lib.layers import LayerRule
 from consensus_lib.statistics import widened
 
-__all__ = ["Call", "Component", "Examples", "chunks", "components", "rows_of"]
+__all__ = ["Call", "Component", "Examples", "Order", "chunks", "components"]
 
 Examples = slice | Tensor  # a run of example numbers, or any selection of them (n,)
 
@@ -118,14 +120,61 @@ def chunks(count: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, count))
 
 
-def rows_of(examples: Examples, first: int, size: int) -> tuple[Examples, Examples]:
-    """Which of the examples lie in first ... first + size: (their places, their rows there)."""
-    if isinstance(examples, slice):
-        start = max(examples.start, first)
-        stop = max(start, min(examples.stop, first + size))
-        return (
-            slice(start - examples.start, stop - examples.start),
-            slice(start - first, stop - first),
-        )
-    places = ((examples >= first) & (examples < first + size)).nonzero().flatten()
-    return places, examples[places] - first
+class Order:
+    """The examples in the order of their voters, so that some voters are a slice of it.
+
+    Attributes:
+        voters: how many voters, N.
+        most: the examples of the voter who has most.
+    """
+
+    def __init__(self, batch_size: int, groups: Sequence[Tensor] | None = None) -> None:
+        """Make the order of a batch.
+
+        Args:
+            batch_size: B.
+            groups: for each voter its examples, on the CPU; None: each example is a voter.
+        """
+        self._sizes = [1] * batch_size if groups is None else list(map(len, groups))
+        self._starts = [0, *accumulate(self._sizes)]
+        self._examples = None if groups is None else torch.cat(list(groups))
+        self._inside: dict[tuple[int, int, torch.device], tuple[list[int], Tensor, Tensor]] = {}
+        self.voters = len(self._sizes)
+        self.most = max(self._sizes)
+
+    def places(self, voters: slice) -> slice:
+        """The places of the examples of some voters."""
+        return slice(self._starts[voters.start], self._starts[voters.stop])
+
+    def rows(
+        self, places: slice, first: int, size: int, device: torch.device
+    ) -> tuple[Examples, Examples]:
+        """Which of the examples at some places lie in first ... first + size.
+
+        Returns:
+            Where they stand among these places, and their rows in that run.
+        """
+        if self._examples is None:
+            start = max(places.start, first)
+            stop = max(start, min(places.stop, first + size))
+            return (
+                slice(start - places.start, stop - places.start),
+                slice(start - first, stop - first),
+            )
+        # searched on the CPU and sent once, for a search on a device makes the host wait
+        run = (first, size, device)
+        if run not in self._inside:
+            found = ((self._examples >= first) & (self._examples < first + size)).nonzero()[:, 0]
+            rows = self._examples[found] - first
+            self._inside[run] = found.tolist(), found.to(device), rows.to(device)
+        found, there, rows = self._inside[run]
+        start, stop = bisect_left(found, places.start), bisect_left(found, places.stop)
+        if stop - start == places.stop - places.start:
+            return slice(0, stop - start), rows[start:stop]
+        return there[start:stop] - places.start, rows[start:stop]
+
+    def by_voter(self, stack: Tensor, voters: slice) -> Tensor:
+        """The mean of each voter's rows, (n, ...), from the rows of all their examples."""
+        if self._examples is None:
+            return stack
+        return torch.stack([rows.mean(dim=0) for rows in stack.split(self._sizes[voters])])

@@ -7,7 +7,7 @@ Signs of products are products of signs, so that sums of votes are matrix produc
 
 Magnitudes are needed only where all examples agree, and these weights are few: an input that is
 0 for any example rules out its column, a grad_output its row, and a few dozen examples rule out
-nearly all that is left.
+nearly all that is left. To find them takes looks at numbers, which cost nothing on the CPU only.
 """
 
 from __future__ import annotations
@@ -18,38 +18,96 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from consensus_lib.questions import Agreed, Statistic, Sum, Touched, Unopposed, Votes, minmod
+from consensus_lib.calls import chunks
+from consensus_lib.questions import (
+    Agreed,
+    Fold,
+    Statistic,
+    Sum,
+    Touched,
+    Unopposed,
+    Votes,
+    minmod,
+)
 
 __all__ = ["FACTORISED", "outer_product_statistics"]
 
 FACTORISED = frozenset({Sum(), Votes(), Touched(), Agreed(), Unopposed()})
 
-_MANY = 0.15  # above this share of weights, folding the outer products themselves is faster
+_MANY = 0.15  # above this share of weights, to fold the outer products is faster
 _SOME = 32  # so many examples are hardly ever unanimous, which spares the votes of the others
 _FEW = 64  # so many examples mostly touch every weight, which spares a look at the others
 
 
+def looks_are_free(tensor: Tensor) -> bool:
+    """Whether Python may choose by the numbers of a tensor at no cost.
+
+    Elsewhere than on the CPU each look makes the host wait for the device, and the device for the
+    next kernel.
+    """
+    return tensor.device.type == "cpu"
+
+
 def outer_product_statistics(
     inputs: Tensor, grad_outputs: Tensor, needs: frozenset[Statistic], chunk: int
-) -> dict[Statistic, Tensor] | None:
+) -> dict[Statistic, Tensor]:
     """Statistics of the B outer products grad_output_b input_b^T.
 
     Args:
         inputs: (B, in).
         grad_outputs: (B, out), in the same floating dtype.
         needs: a subset of `FACTORISED`.
-        chunk: how many magnitudes may exist at once.
+        chunk: how many numbers may be materialised at once.
 
     Returns:
-        {statistic: (out, in)}; None if so many weights agree that this way is the slower one.
+        {statistic: (out, in)}.
+    """
+    looked = looks_are_free(inputs)
+    votes = None
+    if needs & ({Votes(), Unopposed()} if looked else {Votes()}):
+        votes = grad_outputs.sign().T @ inputs.sign()
+    rest = needs - {Votes(), Sum()}
+    answers = _by_a_look(inputs, grad_outputs, votes, rest, chunk) if looked else None
+    if answers is None:
+        answers = _folded(inputs, grad_outputs, rest, chunk)
+    if Votes() in needs:
+        answers[Votes()] = votes
+    if Sum() in needs:
+        answers[Sum()] = grad_outputs.T @ inputs
+    return answers
+
+
+def _folded(
+    inputs: Tensor, grad_outputs: Tensor, needs: frozenset[Statistic], chunk: int
+) -> dict[Statistic, Tensor]:
+    """The statistics by the outer products themselves, without a look at any number.
+
+    A minimum of products is no matrix product, and which weights agree cannot be known without
+    a look. A chunk is written once and read once for each extreme; one of the default size stays
+    in the cache of a current card, so that little of this reaches its memory.
+    """
+    fold = Fold(needs)
+    if needs:
+        for rows in chunks(len(inputs), max(1, chunk // (grad_outputs.shape[1] * inputs.shape[1]))):
+            fold.add(grad_outputs[rows].unsqueeze(2) * inputs[rows].unsqueeze(1))
+    return fold.answers()
+
+
+def _by_a_look(
+    inputs: Tensor,
+    grad_outputs: Tensor,
+    votes: Tensor | None,
+    needs: frozenset[Statistic],
+    chunk: int,
+) -> dict[Statistic, Tensor] | None:
+    """The statistics by the few weights that agree; None if so many do that folding is faster.
+
+    `Unopposed` asks for the votes.
     """
     answers: dict[Statistic, Tensor] = {}
-    grads, acts = grad_outputs.sign(), inputs.sign()
-    votes = voters = None
-    if needs & {Votes(), Unopposed()}:
-        votes = grads.T @ acts
+    voters = None
     if Unopposed() in needs:
-        voters = _voters(grads, acts)
+        voters = _voters(inputs, grad_outputs)
         answer = _unopposed(inputs, grad_outputs, votes, voters, chunk)
         if answer is None:
             return None
@@ -60,13 +118,9 @@ def outer_product_statistics(
             return None
         answers[Agreed()] = answer
     if Touched() in needs:
-        found = _voters(grads, acts, enough=_FEW) if voters is None else voters
+        found = _voters(inputs, grad_outputs, enough=_FEW) if voters is None else voters
         touched = found.new_ones(1, 1) if found.amin() > 0 else found.sign()
-        answers[Touched()] = touched.expand(grads.shape[1], acts.shape[1])
-    if Votes() in needs:
-        answers[Votes()] = votes
-    if Sum() in needs:
-        answers[Sum()] = grad_outputs.T @ inputs
+        answers[Touched()] = touched.expand(grad_outputs.shape[1], inputs.shape[1])
     return answers
 
 
@@ -133,12 +187,12 @@ def _unopposed(
     return answer
 
 
-def _voters(grads: Tensor, acts: Tensor, enough: int | None = None) -> Tensor:
+def _voters(inputs: Tensor, grad_outputs: Tensor, enough: int | None = None) -> Tensor:
     """How many of the B gradients are not 0 at each weight: (out, in), or (out, 1) or (1, in).
 
     With `enough`, no more examples are counted once these have touched every weight.
     """
-    grads, acts = grads.abs(), acts.abs()
+    grads, acts = grad_outputs.sign().abs_(), inputs.sign().abs_()
     if acts.amin() > 0:  # as in a first layer: no need for a matrix product
         return grads.sum(dim=0)[:, None]
     if grads.amin() > 0:  # as in a last one

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from consensus_lib.folding import Fold, Piece
+from consensus_lib.folding import Piece
 from consensus_lib.preconditions import voter_of
-from consensus_lib.questions import Statistic
-from consensus_lib.statistics import require_finite, widened
+from consensus_lib.questions import Fold, Statistic
+from consensus_lib.statistics import not_finite, widened
 
 __all__ = ["first_bad_voter", "fold_one_by_one"]
 
@@ -41,22 +41,33 @@ def fold_one_by_one(
     folds = {name: Fold(needs) for name in parameters}
     floats = sum(p.numel() for p in parameters.values())
     chunk = max(1, chunk_floats // floats)
+    finite: dict[str, list[Tensor]] = {name: [] for name in parameters}
     gathered: list[list[Tensor]] = []
-    for voter, examples in enumerate(groups):
+    members = torch.cat(list(groups)).to(losses.device).split(list(map(len, groups)))
+    for voter, examples in enumerate(members):
         last = voter == len(groups) - 1
         gathered.append(_voter_gradients(examples, losses, parameters, keep_graph=not last))
-        if voter == 0 and not last:
-            for name, gradient in zip(parameters, gathered[0], strict=True):
-                if not torch.isfinite(gradient).all():
-                    require_finite(gradient[None], name, first_voter=blame())
+        if voter == 0 and not last:  # while the graph can still be asked whom to blame
+            first = torch.stack([torch.isfinite(gradient).all() for gradient in gathered[0]])
+            _require_finite(first[:, None], parameters, blame)
         if last or len(gathered) == chunk:
-            first = voter + 1 - len(gathered)
             for name, rows in zip(parameters, zip(*gathered, strict=True), strict=True):
                 stack = torch.stack(rows)
-                require_finite(stack, name, first)
+                finite[name].append(torch.isfinite(stack).flatten(start_dim=1).all(dim=1))
                 folds[name].add(widened(stack))
             gathered.clear()
+    _require_finite(torch.stack([torch.cat(flags) for flags in finite.values()]), parameters)
     return [Piece({name: p.shape}, folds[name].answers()) for name, p in parameters.items()]
+
+
+def _require_finite(
+    finite: Tensor, parameters: Iterable[str], blame: Callable[[], int] | None = None
+) -> None:
+    """One look at flags (parameters, voters); raises for the first voter, or whom `blame` tells."""
+    if finite.all():
+        return
+    voter, number = (~finite.T).nonzero()[0].tolist()
+    raise not_finite(list(parameters)[number], voter if blame is None else blame())
 
 
 def _voter_gradients(
@@ -66,8 +77,7 @@ def _voter_gradients(
     keep_graph: bool,
 ) -> list[Tensor]:
     """The gradients of the mean loss of some examples, in the order of `parameters`."""
-    weights = torch.zeros_like(losses)
-    weights[examples.to(losses.device)] = 1 / len(examples)
+    weights = torch.zeros_like(losses).index_fill_(0, examples, 1 / len(examples))
     gradients = torch.autograd.grad(
         losses, list(parameters.values()), weights, retain_graph=keep_graph, allow_unused=True
     )

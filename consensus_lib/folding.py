@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from consensus_lib.calls import Component, Examples, chunks, rows_of
+from consensus_lib.calls import Component, Examples, Order, chunks
 from consensus_lib.factorised import FACTORISED, outer_product_statistics
-from consensus_lib.questions import Stack, Statistic
+from consensus_lib.questions import Fold, Statistic
 from consensus_lib.statistics import widened
 
-__all__ = ["Fold", "Folder", "Piece", "stacks"]
+__all__ = ["Folder", "Piece", "stacks"]
 
 _FACTORISE = 2**16  # below so many numbers, to make them takes less time than to avoid them
 
@@ -75,7 +75,7 @@ class Folder:
         """
         self._needs = needs
         self._batch_size = batch_size
-        self._groups = groups
+        self._order = Order(batch_size, groups)
         parts = frozenset().union(*(need.parts for need in needs))
         self._temporaries = max(part.temporaries for part in parts)
         self._chunk_floats = chunk_floats
@@ -87,7 +87,8 @@ class Folder:
     def take(self, part: Component) -> None:
         """Fold a component, now or soon, and forget its tensors."""
         floats = self._batch_size * self._floats_per_example(part)
-        if floats > _FACTORISE and self._shortcut(part):
+        if floats > _FACTORISE and self._factorises(part):
+            self._fold_linear(part)
             part.forget()
         elif floats > self._chunk_floats:
             self._fold(part)
@@ -100,14 +101,14 @@ class Folder:
         """Fold what still waits."""
         if not (self._waiting or self._ready):
             return
-        rows = list(self._ready.values())
+        everybody = slice(0, self._order.voters)
+        rows = [self._order.by_voter(stack, everybody) for stack in self._ready.values()]
         if self._waiting:
-            examples = slice(0, self._batch_size) if self._groups is None else self._members()
-            rows = [*stacks(self._waiting, examples, together=True), *rows]
+            rows = [*self._stacks(self._waiting, everybody, together=True), *rows]
         shapes = {name: shape for part in self._waiting for name, shape in part.shapes.items()}
         shapes |= {name: stack.shape[1:] for name, stack in self._ready.items()}
         fold = Fold(self._needs)
-        fold.add(self._by_voter(torch.cat(rows, dim=1) if len(rows) > 1 else rows[0], self._groups))
+        fold.add(torch.cat(rows, dim=1) if len(rows) > 1 else rows[0])
         self._give(Piece(shapes, fold.answers()))
         for part in self._waiting:
             part.forget()
@@ -122,78 +123,65 @@ class Folder:
         weights = sum(shape.numel() for shape in part.shapes.values())
         return part.floats_per_example + self._temporaries * weights
 
-    def _members(self) -> Tensor:
-        return torch.cat(list(self._groups)).to(self._waiting[0].calls[0].grads.device)
-
-    def _shortcut(self, part: Component) -> bool:
-        """Fold a Linear layer without its per-example gradients; False where that is no gain."""
+    def _factorises(self, part: Component) -> bool:
+        """Whether a component is a Linear layer of which all that is needed factorises."""
         call = part.calls[0]
         plain = type(call.module) is nn.Linear and len(part.calls) == 1 and call.inputs.dim() == 2
-        whole = call.size == self._batch_size and self._groups is None
-        if not (plain and whole and self._needs <= FACTORISED):
-            return False
+        every_example_votes = call.size == self._batch_size == self._order.voters
+        return plain and every_example_votes and self._needs <= FACTORISED
+
+    def _fold_linear(self, part: Component) -> None:
+        """Fold a Linear layer without its per-example gradients, so far as that is a gain."""
+        call = part.calls[0]
         inputs, grads = widened(call.inputs), widened(call.grads)
         by_local = {local: name for local, name in call.names.items() if name in part.shapes}
         if (name := by_local.get("weight")) is not None:
             chunk = self._chunk_floats // (1 + self._temporaries)
             answers = outer_product_statistics(inputs, grads, self._needs, chunk)
-            if answers is None:
-                return False
             self._give(Piece({name: part.shapes[name]}, answers))
         if (name := by_local.get("bias")) is not None:
             self._make_room(grads.numel() * (1 + self._temporaries))
             self._ready[name] = grads
-        return True
 
     def _fold(self, part: Component) -> None:
-        """Fold the parameters of a component, each by itself, a chunk at a time."""
+        """Fold the parameters of a component, each by itself, a chunk of voters at a time."""
         folds = [Fold(self._needs) for _ in part.shapes]
-        floats = self._floats_per_example(part)
-        if self._groups is None:
-            for rows in chunks(self._batch_size, max(1, self._chunk_floats // floats)):
-                for fold, stack in zip(folds, stacks([part], rows, together=False), strict=True):
-                    fold.add(stack)
-        else:
-            floats *= max(map(len, self._groups))
-            for few in chunks(len(self._groups), max(1, self._chunk_floats // floats)):
-                groups = self._groups[few]
-                examples = torch.cat(list(groups)).to(part.calls[0].grads.device)
-                for fold, stack in zip(
-                    folds, stacks([part], examples, together=False), strict=True
-                ):
-                    fold.add(self._by_voter(stack, groups))
+        floats = self._floats_per_example(part) * self._order.most
+        for voters in chunks(self._order.voters, max(1, self._chunk_floats // floats)):
+            for fold, stack in zip(
+                folds, self._stacks([part], voters, together=False), strict=True
+            ):
+                fold.add(stack)
         for fold, (name, shape) in zip(folds, part.shapes.items(), strict=True):
             self._give(Piece({name: shape}, fold.answers()))
 
-    @staticmethod
-    def _by_voter(stack: Tensor, groups: Sequence[Tensor] | None) -> Tensor:
-        """The mean of each voter's rows, if voters are groups."""
-        if groups is None:
-            return stack
-        of_each = stack.split([len(group) for group in groups])
-        return torch.stack([rows.mean(dim=0) for rows in of_each])
+    def _stacks(self, parts: Sequence[Component], voters: slice, together: bool) -> list[Tensor]:
+        """The gradients of some voters; see `stacks`."""
+        found = stacks(parts, self._order, self._order.places(voters), together)
+        return [self._order.by_voter(stack, voters) for stack in found]
 
 
-def stacks(parts: Sequence[Component], examples: Examples, together: bool) -> list[Tensor]:
+def stacks(parts: Sequence[Component], order: Order, places: slice, together: bool) -> list[Tensor]:
     """The per-example gradients of all parameters of some components.
 
     Args:
         parts: the components, with the gradients of their outputs.
-        examples: n examples.
+        order: the order of the examples.
+        places: the places of n examples in it.
         together: whether the parameters shall lie side by side.
 
     Returns:
         (n, size) for each parameter in the order in which the components name them; or,
         together, the one tensor (n, sum of sizes).
     """
-    size = examples.stop - examples.start if isinstance(examples, slice) else len(examples)
     blocks: list[tuple[Examples, list[Tensor]]] = []
     for run in sorted({run for part in parts for run in part.runs}):
-        places, rows = rows_of(examples, *run)
+        there, rows = order.rows(places, *run, device=parts[0].calls[0].grads.device)
         cells = [cell for part in parts for cell in _cells(part, run, rows)]
-        blocks.append((places, [torch.cat(cells, dim=1)] if together and len(cells) > 1 else cells))
+        blocks.append((there, [torch.cat(cells, dim=1)] if together and len(cells) > 1 else cells))
     columns = zip(*(block for _, block in blocks), strict=True)
-    return [_joined(size, [places for places, _ in blocks], column) for column in columns]
+    size = places.stop - places.start
+    return [_joined(size, [there for there, _ in blocks], column) for column in columns]
 
 
 def _cells(part: Component, run: tuple[int, int], rows: Examples) -> list[Tensor]:
@@ -208,30 +196,9 @@ def _cells(part: Component, run: tuple[int, int], rows: Examples) -> list[Tensor
 
 def _joined(size: int, places: Sequence[Examples], blocks: Sequence[Tensor]) -> Tensor:
     """The blocks of all runs at their places, and zeros where there is none."""
-    if sum(map(len, blocks)) == size and isinstance(places[0], slice):
+    if sum(map(len, blocks)) == size and all(isinstance(place, slice) for place in places):
         return torch.cat(blocks) if len(blocks) > 1 else blocks[0]
     stack = blocks[0].new_zeros(size, *blocks[0].shape[1:])
     for place, block in zip(places, blocks, strict=True):
         stack[place] = block
     return stack
-
-
-class Fold:
-    """Statistics of a stream of stacks: their parts are folded, they are derived at the end."""
-
-    def __init__(self, needs: frozenset[Statistic]) -> None:
-        self._needs = needs
-        self._parts = frozenset().union(*(need.parts for need in needs))
-        self._folded: dict[Statistic, Tensor] = {}
-
-    def add(self, stack: Tensor) -> None:
-        """Fold in some voters, (n, ...)."""
-        found = Stack(stack)
-        for part in self._parts:
-            so_far = self._folded.get(part)
-            self._folded[part] = found[part] if so_far is None else part.merge(so_far, found[part])
-
-    def answers(self) -> dict[Statistic, Tensor]:
-        """{statistic: (...)} of all voters so far."""
-        found = Stack(folded=self._folded)
-        return {need: found[need] for need in self._needs}

@@ -18,6 +18,7 @@ from consensus_lib.distributed import Exchange
 
 __all__ = [
     "Agreed",
+    "Fold",
     "Least",
     "LeastNonzero",
     "LogPowerSum",
@@ -81,6 +82,27 @@ class Stack(dict[Statistic, Tensor]):
     def __missing__(self, statistic: Statistic) -> Tensor:
         self[statistic] = answer = statistic.of(self)
         return answer
+
+
+class Fold:
+    """Statistics of a stream of stacks: their parts are folded, they are derived at the end."""
+
+    def __init__(self, needs: frozenset[Statistic]) -> None:
+        self._needs = needs
+        self._parts = frozenset().union(*(need.parts for need in needs))
+        self._folded: dict[Statistic, Tensor] = {}
+
+    def add(self, stack: Tensor) -> None:
+        """Fold in some voters, (n, ...)."""
+        found = Stack(stack)
+        for part in self._parts:
+            so_far = self._folded.get(part)
+            self._folded[part] = found[part] if so_far is None else part.merge(so_far, found[part])
+
+    def answers(self) -> dict[Statistic, Tensor]:
+        """{statistic: (...)} of all voters so far."""
+        found = Stack(folded=self._folded)
+        return {need: found[need] for need in self._needs}
 
 
 class _Additive(Statistic):

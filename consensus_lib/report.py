@@ -104,13 +104,19 @@ class Report:
     @cached_property
     def by_parameter(self) -> dict[str, ParameterReport]:
         """{parameter name: its ParameterReport}."""
-        found = {}
-        for shapes, marks in self._marks:
-            if len(shapes) > 1:
-                parts = marks.split([shape.numel() for shape in shapes.values()], dim=1)
+        shapes: dict[str, torch.Size] = {}
+        columns = []
+        for own, marks in self._marks:
+            if len(own) > 1:
+                parts = marks.split([shape.numel() for shape in own.values()], dim=1)
                 marks = torch.stack([part.count_nonzero(dim=1) for part in parts], dim=1)
-            for (name, shape), row in zip(shapes.items(), marks.T.tolist(), strict=True):
-                found[name] = ParameterReport(shape.numel(), *row)
+            shapes |= own
+            columns.append(marks)
+        rows = torch.cat(columns, dim=1).T.tolist()  # one transfer for all
+        found = {
+            name: ParameterReport(shape.numel(), *row)
+            for (name, shape), row in zip(shapes.items(), rows, strict=True)
+        }
         self._marks = []
         return {name: found[name] for name in self._names}
 

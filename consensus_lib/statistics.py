@@ -184,7 +184,12 @@ def require_finite(stack: Tensor, name: str, first_voter: int = 0) -> None:
         return
     bad = ~torch.isfinite(stack).flatten(start_dim=1).all(dim=1)
     voter = int(bad.nonzero()[0])
-    raise FloatingPointError(
-        f"the gradient of voter {first_voter + voter} at parameter '{name}' is not finite (it has "
-        "a nan or inf): look at that example and its loss, or lower the learning rate"
+    raise not_finite(name, first_voter + voter)
+
+
+def not_finite(name: str, voter: int) -> FloatingPointError:
+    """The error that names the parameter and the voter whose gradient has a nan or inf."""
+    return FloatingPointError(
+        f"the gradient of voter {voter} at parameter '{name}' is not finite (it has a nan or "
+        "inf): look at that example and its loss, or lower the learning rate"
     )

@@ -11,6 +11,7 @@ from torch import Tensor
 from consensus_lib.calls import Call, Component
 from consensus_lib.graph import Graph
 from consensus_lib.preconditions import voter_of
+from consensus_lib.statistics import not_finite
 
 __all__ = ["OutputCheck", "stream"]
 
@@ -92,8 +93,4 @@ class OutputCheck:
             bad = ~sums.isfinite()
             if bad.any():
                 voter = voter_of(bad.nonzero().flatten() + call.first, groups)
-                raise FloatingPointError(
-                    f"the gradient of voter {voter} at parameter "
-                    f"'{next(iter(call.names.values()))}' is not finite (it has a nan or inf): "
-                    "look at that example and its loss, or lower the learning rate"
-                )
+                raise not_finite(next(iter(call.names.values())), voter)
