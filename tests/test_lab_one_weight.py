@@ -12,6 +12,7 @@ from matplotlib.text import Text
 
 from consensus_lib import Consensus
 from consensus_lib.lab import style
+from consensus_lib.lab.one_step import draw_step, who_pays
 from consensus_lib.lab.one_weight import draw_losses, draw_path, draw_votes
 
 ABSTAIN = Consensus(zeros="abstain")
@@ -24,6 +25,9 @@ PICTURES = {
     "losses": lambda: draw_losses([+1.0, -2.0, +2.0]),
     "small losses": lambda: draw_losses([+0.04, +0.12, +0.03]),
     "losses of four": lambda: draw_losses([+1.0, -2.0, +2.0, 0.0], learning_rate=2.5),
+    "step": lambda: draw_step([+1.0, -2.0, +2.0]),
+    "step of two": lambda: draw_step([+0.5, 0.0], learning_rate=0.1),
+    "large step of six": lambda: draw_step([3.0, 3.0, 3.0, 3.0, 3.0, -3.0], learning_rate=2.5),
     "path": lambda: draw_path([0.4, 1.2, 0.3], STEPS, STEPS / 2),
     "path with one optimum": lambda: draw_path([0.4, 0.4, 0.4], STEPS, STEPS),
 }
@@ -140,6 +144,67 @@ def test_losses_at_a_learning_rate_that_breaks_the_promise():
     assert verdicts == ["consensus: better", "consensus: better", "consensus: worse"]
 
 
+def table(picture):
+    """{column: texts from top to bottom} of the losses of a step."""
+    columns = {}
+    for text in sorted(picture.axes[0].texts, key=lambda t: t.get_position()[1]):
+        columns.setdefault(text.get_position()[0], []).append(text)
+    return {column[0].get_text(): column[1:] for column in columns.values()}
+
+
+def test_a_step_lists_every_loss_and_marks_who_pays():
+    g = [+0.4, +1.2, +0.3]
+    columns = table(draw_step(g))
+    places = {"before": 0.0, "mean": -1.9 / 3, "consensus": -0.3}
+    assert set(columns) == set(places)
+    for name, w in places.items():
+        losses = [(w + x) ** 2 / 2 for x in g]
+        losses.append(sum(losses) / 3)
+        shown = [t.get_text() for t in columns[name] if t.get_text() != "average loss"]
+        assert [text[:5] for text in shown] == [f"{loss:.3f}" for loss in losses]
+        signs = {"before": "", "mean": "▼▼▲▼", "consensus": "▼▼▼▼"}[name]
+        assert "".join(text[6:] for text in shown) == signs
+    marked = [t for texts in columns.values() for t in texts if t.get_bbox_patch()]
+    assert [t.get_text() for t in marked] == ["0.056 ▲"]
+
+
+def test_a_step_lands_on_every_row():
+    ax = draw_step([+1.0, -2.0, +2.0], learning_rate=0.6).axes[0]
+    for marker, place in (("o", -0.2), ("s", 0.0)):
+        points = [a for a in ax.lines if a.get_marker() == marker]
+        assert [a.get_xdata()[0] for a in points] == pytest.approx([place] * 3)
+        assert [a.get_ydata()[0] for a in points] == [row_of(ax, f"example {i}") for i in (1, 2, 3)]
+    assert arrow(ax, "mean")[0] == pytest.approx(-0.2)
+    bands = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in ax.patches]
+    assert [sorted(band) for band in bands] == [[-2, 0], [0, 3.3], [-3.3, 0]]
+
+
+@pytest.mark.parametrize(
+    ("gradients", "learning_rate", "sentences"),
+    [
+        ([+1, -2, +2], 1.0, ["mean: w = −0.333, example 2 pays", "w stays, nobody pays"]),
+        ([-1, -1, +5], 0.5, ["mean: w = −0.5, all but example 3 pay", "w stays, nobody pays"]),
+        ([1, 1], 2.5, ["mean: w = −2.5, all pay", "consensus: w = −2.5, all pay"]),
+        ([1, -2, 2, -1, 2, 2], 1.0, ["w = −0.667, examples 2 and 4 pay", "w stays"]),
+    ],
+)
+def test_a_step_says_who_pays(gradients, learning_rate, sentences):
+    alt = draw_step(gradients, learning_rate).alt
+    for sentence in sentences:
+        assert sentence in alt
+
+
+def test_who_lands_on_the_far_end_of_the_band_does_not_pay():
+    assert who_pays([1.0, -1.0, 0.0], -2.0) == [2, 3]
+    assert who_pays([1.0, -1.0, 0.0], -2.0001) == [1, 2, 3]
+    assert who_pays([1.0, -1.0, 0.0], 0.0) == []
+
+
+def test_zeros_may_abstain_from_a_step():
+    assert "consensus: w stays" in draw_step([0.0, 1.0, 2.0]).alt
+    assert "consensus: w = −1, example 1 pays" in draw_step([0, 1, 2], consensus=ABSTAIN).alt
+
+
 def test_the_mean_alone():
     assert len(draw_votes([1.0, 2.0], consensus=None).axes[0].get_yticks()) == 3
     picture = draw_losses([1.0, 2.0], consensus=None)
@@ -178,6 +243,7 @@ def test_pictures_keep_their_size():
     assert png_size(PICTURES["votes"]()) == png_size(PICTURES["votes of eight"]()) == (900, 400)
     assert png_size(PICTURES["losses"]()) == png_size(PICTURES["losses of four"]()) == (900, 500)
     assert png_size(PICTURES["path"]()) == (900, 450)
+    assert {png_size(PICTURES[p]()) for p in PICTURES if "step" in p} == {(560, 440)}
 
 
 def test_pictures_are_described_and_reproducible(picture):
@@ -186,7 +252,7 @@ def test_pictures_are_described_and_reproducible(picture):
     assert picture.png() == picture.png()
 
 
-@pytest.mark.parametrize("draw", [draw_votes, draw_losses])
+@pytest.mark.parametrize("draw", [draw_votes, draw_losses, draw_step])
 @pytest.mark.parametrize("gradients", [[], [[1.0, 2.0]], 1.0])
 def test_what_is_no_list_of_numbers_is_refused(draw, gradients):
     with pytest.raises(ValueError, match="list of numbers"):

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from consensus_lib.lab import style
 from consensus_lib.training import History
 
-__all__ = ["PANELS", "draw_curves"]
+__all__ = ["PANELS", "draw_curves", "medians"]
 
 PANELS: Mapping[str, tuple[str, str]] = {
     "loss": ("training loss", "nats per cell"),
@@ -92,9 +92,21 @@ def _lines(labels: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]
 def _draw_seeds(
     ax: Axes, curves: Sequence[Sequence[float]], line: Mapping[str, Any], label: str
 ) -> None:
-    length = max(map(len, curves))
-    # a run that ended early has no value after its end, and the median is over those that go on
-    padded = np.array([list(c) + [math.nan] * (length - len(c)) for c in curves])
-    for curve in padded:
+    for curve in _padded(curves):
         ax.plot(curve, **{**line, "linewidth": 0.8, "alpha": 0.5})
-    ax.plot(np.nanmedian(padded, axis=0), label=label, **line)
+    ax.plot(medians(curves), label=label, **line)
+
+
+def medians(curves: Sequence[Sequence[float]]) -> np.ndarray:
+    """The median at each step over the curves that come as far; nan where none has a number."""
+    padded = _padded(curves)
+    known = ~np.isnan(padded).all(axis=0)
+    middle = np.full(padded.shape[1], math.nan)
+    middle[known] = np.nanmedian(padded[:, known], axis=0)
+    return middle
+
+
+def _padded(curves: Sequence[Sequence[float]]) -> np.ndarray:
+    # a run that ended early has no value after its end
+    length = max(map(len, curves))
+    return np.array([list(c) + [math.nan] * (length - len(c)) for c in curves])

@@ -16,11 +16,9 @@ from torch import Tensor
 from consensus_lib.lab import style
 from consensus_lib.rules import Consensus, Mean, Rule
 
-BEFORE_MARKER, MEAN_MARKER, CONSENSUS_MARKER = "D", "o", "s"
-
-_VETO = Consensus()
-_LOOKS = {"mean": style.MEAN, "consensus": style.CONSENSUS}
-_MARKERS = {"mean": MEAN_MARKER, "consensus": CONSENSUS_MARKER}
+VETO = Consensus()
+LOOKS = {"mean": style.MEAN, "consensus": style.CONSENSUS}
+_STAYS = "D"
 _HEADROOM = 1.1
 _MARKER_SIZE = 10
 _SMALL = 1e-9
@@ -31,7 +29,7 @@ Numbers = Sequence[float] | Tensor
 def draw_votes(
     gradients: Numbers,
     weight: float = 0.0,
-    consensus: Rule | None = _VETO,
+    consensus: Rule | None = VETO,
     limit: float | None = None,
 ) -> style.Picture:
     """Draw an arrow an example from the weight towards less loss, and below them both updates.
@@ -45,13 +43,13 @@ def draw_votes(
         consensus: the rule drawn as consensus; None draws the mean alone.
         limit: the axis shows -limit to +limit; None picks one that holds every arrow.
     """
-    g = _checked(gradients)
-    rules = _rules(consensus)
-    updates = [_update(rule, g) for rule in rules.values()]
-    rows = [f"example {i}: g = {_signed(value)}" for i, value in enumerate(g, start=1)]
-    rows += [f"{name} = {_signed(u)}" for name, u in zip(rules, updates, strict=True)]
+    g = as_numbers(gradients)
+    rules = named_rules(consensus)
+    updates = [update_of(rule, g) for rule in rules.values()]
+    rows = [f"example {i}: g = {signed(value)}" for i, value in enumerate(g, start=1)]
+    rows += [f"{name} = {signed(u)}" for name, u in zip(rules, updates, strict=True)]
     heights = [*range(len(g)), *(len(g) + 0.5 + i for i in range(len(rules)))]
-    looks = [dict(style.MEAN, color=style.NEUTRAL)] * len(g) + [_LOOKS[name] for name in rules]
+    looks = [dict(style.MEAN, color=style.NEUTRAL)] * len(g) + [LOOKS[name] for name in rules]
     ends = [weight - step for step in (*g, *updates)]
     limit = limit or _limit([weight, *ends])
 
@@ -59,13 +57,13 @@ def draw_votes(
     ax.axvline(weight, color=style.NEUTRAL, linewidth=1)
     ax.axhline(len(g) - 0.25, color=style.PALE, linewidth=2)
     for end, height, look in zip(ends, heights, looks, strict=True):
-        _draw_arrow(ax, weight, end, height, look, 2 * limit)
+        draw_arrow(ax, weight, end, height, look, 2 * limit)
     ax.set(xlim=(-limit, limit), ylim=(heights[-1] + 0.6, -0.6))
     ax.set_yticks(heights, rows)
     ax.tick_params(axis="y", length=0)
     for text, look in zip(ax.get_yticklabels()[len(g) :], looks[len(g) :], strict=True):
         text.set(color=look["color"], fontweight="bold")
-    _hold_still(picture, left=0.26, right=0.97, bottom=0.15, top=0.91)
+    style.hold_still(picture, left=0.26, right=0.97, bottom=0.15, top=0.91)
     style.label(ax, "Arrows point towards less loss, against the gradient", x="weight w")
     picture.alt = f"Votes and updates at w = {weight:.3g}: " + "; ".join(rows)
     return picture
@@ -74,7 +72,7 @@ def draw_votes(
 def draw_losses(
     gradients: Numbers,
     learning_rate: float = 1.0,
-    consensus: Rule | None = _VETO,
+    consensus: Rule | None = VETO,
     limit: float | None = None,
     top: float | None = None,
 ) -> style.Picture:
@@ -89,15 +87,14 @@ def draw_losses(
         limit: the weight axis shows -limit to +limit; None picks one that holds everything.
         top: the loss axis shows 0 to top; None picks one that holds every point.
     """
-    g = _checked(gradients)
-    rules = _rules(consensus)
-    ends = [-learning_rate * _update(rule, g) for rule in rules.values()]
+    g = as_numbers(gradients)
+    rules = named_rules(consensus)
+    ends = [-learning_rate * update_of(rule, g) for rule in rules.values()]
     places = np.array([0.0, *ends])
     losses = 0.5 * (places + g[:, None]) ** 2
     limit = limit or _limit([*ends, *-g])
     top = top or _limit(losses.flatten())
-    markers = [("before the step", BEFORE_MARKER, style.NEUTRAL)]
-    markers += [(f"after the {n} step", _MARKERS[n], _LOOKS[n]["color"]) for n in rules]
+    names = {"before": "before the step"} | {name: f"after the {name} step" for name in rules}
 
     picture, axes = style.new_figure(
         1,
@@ -107,36 +104,21 @@ def draw_losses(
         sharey=True,
         squeeze=False,
     )
-    # The points stand on the parabola; a hollow square lets a covered point show through.
     w = np.linspace(-limit, limit, 201)
     for i, ax in enumerate(axes[0]):
         ax.plot(w, 0.5 * (w + g[i]) ** 2, color=style.NEUTRAL, linewidth=1.5)
-        for (name, marker, color), place, loss in zip(markers, places, losses[i], strict=True):
-            hollow = marker == CONSENSUS_MARKER
-            ax.plot(
-                place,
-                loss,
-                marker,
-                label=name,
-                color=color,
-                markersize=_MARKER_SIZE + 4 * hollow,
-                fillstyle="none" if hollow else "full",
-                markeredgewidth=2.5 if hollow else 1,
-                clip_on=False,
-                zorder=3,
-            )
+        for (name, text), place, loss in zip(names.items(), places, losses[i], strict=True):
+            draw_place(ax, place, loss, name, label=text, clip_on=False)
         ax.set(xlim=(-limit, limit), ylim=(0, top))
         verdicts = [
-            f"{name}: {_verdict(losses[i, 0], after)}"
+            f"{name}: {verdict(losses[i, 0], after)}"
             for name, after in zip(rules, losses[i, 1:], strict=True)
         ]
         title = "\n".join([f"example {i + 1}", *verdicts])
         style.label(ax, title, x="weight w", y="" if i else "loss")
-    _hold_still(picture, left=0.1, right=0.98, bottom=0.22, top=0.75, wspace=0.08)
-    handles, names = axes[0, 0].get_legend_handles_labels()
+    style.hold_still(picture, left=0.1, right=0.98, bottom=0.22, top=0.75, wspace=0.08)
     picture.legend(
-        handles,
-        names,
+        *axes[0, 0].get_legend_handles_labels(),
         loc="lower center",
         ncols=3,
         fontsize=style.TEXT_SIZE,
@@ -163,8 +145,8 @@ def draw_path(
         consensus: the same by consensus.
         limits: the lowest and highest weight shown; None picks those that hold everything.
     """
-    optima = -_checked(gradients)
-    paths = [_checked(mean), _checked(consensus)]
+    optima = -as_numbers(gradients)
+    paths = [as_numbers(mean), as_numbers(consensus)]
     everything = np.concatenate([optima, *paths])
     if limits is None:
         spare = 0.06 * max(np.ptp(everything), _SMALL)
@@ -183,10 +165,10 @@ def draw_path(
             color=style.NEUTRAL,
             va="center",
         )
-    for path, (name, look) in zip(paths, _LOOKS.items(), strict=True):
+    for path, (name, look) in zip(paths, LOOKS.items(), strict=True):
         ax.plot(path, label=name, **look)
     ax.set(xlim=(0, max(map(len, paths)) - 1), ylim=limits)
-    _hold_still(picture, left=0.1, right=0.79, bottom=0.14, top=0.92)
+    style.hold_still(picture, left=0.1, right=0.79, bottom=0.14, top=0.92)
     style.label(ax, "The path of the weight", x="step", y="weight w")
     style.add_legend(ax, loc="upper right")
     ends = [path[-1] for path in paths]
@@ -194,26 +176,21 @@ def draw_path(
     return picture
 
 
-def _hold_still(picture: style.Picture, **margins: float) -> None:
-    """Fix the margins, so that no axes jumps in a panel when a number gets longer."""
-    picture.set_layout_engine("none")
-    picture.subplotpars.update(**margins)
-    for ax in picture.axes:
-        ax.set_position(ax.get_subplotspec().get_position(picture))
-
-
-def _checked(numbers: Numbers) -> np.ndarray:
+def as_numbers(numbers: Numbers) -> np.ndarray:
+    """Return the numbers as (N,) float64; raises ValueError for another shape, or none at all."""
     values = torch.as_tensor(numbers, dtype=torch.float64).detach().cpu().numpy()
     if values.ndim != 1 or len(values) == 0:
         raise ValueError(f"one weight has a list of numbers, not the shape {values.shape}")
     return values
 
 
-def _rules(consensus: Rule | None) -> dict[str, Rule]:
+def named_rules(consensus: Rule | None) -> dict[str, Rule]:
+    """Return {name: rule}: the mean, and what is to be drawn as consensus unless it is None."""
     return {"mean": Mean()} | ({} if consensus is None else {"consensus": consensus})
 
 
-def _update(rule: Rule, gradients: np.ndarray) -> float:
+def update_of(rule: Rule, gradients: np.ndarray) -> float:
+    """Return the rule's update for the gradients (N,) of one weight."""
     return rule.reduce(torch.from_numpy(gradients)).item()
 
 
@@ -229,21 +206,41 @@ def _limit(values: Sequence[float] | np.ndarray) -> float:
     )
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """Return the value as it stands in a picture: three digits and its sign, or 0."""
     return f"{value:+.3g}".replace("-", "−") if abs(value) > _SMALL else "0"
 
 
-def _verdict(before: float, after: float) -> str:
+def verdict(before: float, after: float) -> str:
+    """Return what a change of a loss is: "better", "worse" or "as before"."""
     if abs(after - before) <= _SMALL * max(before, 1.0):
         return "as before"
     return "worse" if after > before else "better"
 
 
-def _draw_arrow(
+def draw_place(ax: Axes, x: float, y: float, name: str, **kw: Any) -> None:
+    """Draw the marker of a place: "before" a step, or after that of the "mean" or "consensus"."""
+    markers = {
+        "before": {"marker": _STAYS, "color": style.NEUTRAL, "markersize": _MARKER_SIZE},
+        "mean": {"marker": "o", "color": style.MEAN["color"], "markersize": _MARKER_SIZE},
+        # Hollow, so that a covered point shows through.
+        "consensus": {
+            "marker": "s",
+            "color": style.CONSENSUS["color"],
+            "markersize": _MARKER_SIZE + 4,
+            "fillstyle": "none",
+            "markeredgewidth": 2.5,
+        },
+    }
+    ax.plot(x, y, linestyle="", zorder=3, **markers[name], **kw)
+
+
+def draw_arrow(
     ax: Axes, start: float, end: float, height: float, look: Mapping[str, Any], width: float
 ) -> None:
+    """Draw an arrow on an axis `width` wide, or a dot where it would have no length."""
     if abs(end - start) <= _SMALL:
-        ax.plot(start, height, BEFORE_MARKER, color=look["color"], markersize=_MARKER_SIZE)
+        ax.plot(start, height, _STAYS, color=look["color"], markersize=_MARKER_SIZE)
         return
     # A caret has its tip at the point; the line ends inside it.
     forward = np.sign(end - start)

@@ -100,3 +100,14 @@ def label(ax: Axes, title: str = "", x: str = "", y: str = "") -> None:
 def add_legend(ax: Axes, **kw: Any) -> Legend:
     """Add a legend in the course's size, with lines long enough to tell their styles apart."""
     return ax.legend(fontsize=TEXT_SIZE, frameon=False, handlelength=3, **kw)
+
+
+def hold_still(picture: Picture, **margins: float) -> None:
+    """Fix the margins (shares of the picture, as for `subplots_adjust`).
+
+    In a panel no axes may jump when a number gets longer, as under a constrained layout.
+    """
+    picture.set_layout_engine("none")
+    picture.subplotpars.update(**margins)
+    for ax in picture.axes:
+        ax.set_position(ax.get_subplotspec().get_position(picture))

@@ -1,0 +1,119 @@
+"""What the browser tests share. A test of a notebook takes one of two fixtures:
+
+    def test_a_slider(open_lab):
+        notebook = open_lab("01_one_weight")          # a fresh page, all cells run
+        panel = notebook.panel()                      # its first panel; .panel(1) the second
+        before = panel.picture()
+        panel.press("step size η", "ArrowRight")      # a slider by its description, by keyboard
+        expect(panel.readout("step size η")).to_have_text("1.1")
+        panel.new_picture(before)                     # waits for it
+
+    def test_start(open_voila):
+        panel = open_voila("demo").panel(2)           # `voila demo.ipynb`
+        panel.button("Start").click()
+        expect(panel.status).to_have_text("Running.")
+
+`open_lab(name, width=720, height=800)` takes another size of window. Afterwards both fixtures
+check that no output and no console showed an error. pages.py says what else a panel can do;
+what it cannot is done with Playwright's own locators, `panel.root` and `notebook.page`.
+
+The browser is Chromium: that of the environment variable CHROME, else the system's. Where there
+is none the tests are skipped, and fail where CI is set.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import nbformat
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.browser.pages import NotebookPage
+from tests.browser.servers import running
+from tests.refresh_notebooks import NOTEBOOKS
+
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+
+# Scope package: Playwright's event loop must have ended before other tests use theirs.
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    found = os.environ.get("CHROME") or next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    if found is None:
+        reason = "no Chromium here: install it, or set CHROME to its path"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="package")
+def notebooks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the notebooks' folder, without outputs: what a page shows was run on it."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.update(outputs=[], execution_count=None)
+        nbformat.write(notebook, folder / path.name)
+    return folder
+
+
+@pytest.fixture(scope="package")
+def lab(notebooks: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    arguments = ["jupyterlab", f"--ServerApp.root_dir={notebooks}", "--allow-root"]
+    arguments += ["--ServerApp.port_retries=0", "--IdentityProvider.token="]
+    with running(arguments, tmp_path_factory.mktemp("lab")) as address:
+        yield address
+
+
+@pytest.fixture
+def new_page(browser: Browser) -> Iterator[Callable[..., NotebookPage]]:
+    """Opens empty pages, and checks them when the test has passed."""
+    pages = []
+
+    def new_page(width: int, height: int) -> NotebookPage:
+        page = browser.new_page(viewport={"width": width, "height": height})
+        pages.append(NotebookPage(page))
+        return pages[-1]
+
+    yield new_page
+    for notebook in pages:
+        try:
+            notebook.check()
+        finally:
+            notebook.page.close()
+
+
+@pytest.fixture
+def open_lab(new_page: Callable[..., NotebookPage], lab: str) -> Callable[..., NotebookPage]:
+    def open_lab(name: str, width: int = 1280, height: int = 720) -> NotebookPage:
+        notebook = new_page(width, height)
+        notebook.run_in_lab(lab, name)
+        return notebook
+
+    return open_lab
+
+
+@pytest.fixture
+def open_voila(
+    new_page: Callable[..., NotebookPage],
+    notebooks: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[..., NotebookPage]]:
+    with ExitStack() as servers:
+
+        def open_voila(name: str, width: int = 1280, height: int = 720) -> NotebookPage:
+            arguments = ["voila", str(notebooks / f"{name}.ipynb"), "--Voila.port_retries=0"]
+            server = running(arguments, tmp_path_factory.mktemp("voila"))
+            notebook = new_page(width, height)
+            notebook.run_in_voila(servers.enter_context(server))
+            return notebook
+
+        yield open_voila

@@ -1,0 +1,458 @@
+"""The ARC lab, driven as a teacher's script drives it: no browser, no event loop."""
+
+import base64
+import csv
+import io
+import json
+import re
+import struct
+import threading
+import time
+from datetime import UTC, datetime
+
+import ipywidgets
+import pytest
+
+import consensus_lib as cl
+from consensus_lib.lab import arc_lab
+from consensus_lib.lab.arc_lab import ArcLab
+from consensus_lib.lab.arc_runs import Settings
+
+PATIENCE = 60
+LONG = {"task": "3618c87e", "steps": 2000, "seeds": 5}
+MINE = {
+    "train": [{"input": [[1, 0], [0, 1]], "output": [[2, 0], [0, 2]]}] * 2,
+    "test": [{"input": [[1, 1], [0, 0]], "output": [[2, 2], [0, 0]]}],
+}
+
+
+@pytest.fixture
+def lab():
+    panel = ArcLab()
+    panel.set(task="3618c87e", steps=10)
+    yield panel
+    panel.stop()
+    assert panel.wait(PATIENCE)
+
+
+def run(panel):
+    panel.start()
+    assert panel.wait(PATIENCE)
+    return panel.runs[-1]
+
+
+def until(condition):
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def write(folder, content, name="mine.json"):
+    path = folder / name
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return str(path)
+
+
+def test_a_new_panel_waits_with_the_defaults_of_fit():
+    panel = ArcLab()
+    assert panel.settings == Settings()
+    assert not panel.running
+    assert panel.problem is None
+    assert panel.runs == []
+    assert panel.python() == Settings().python()
+
+
+CHANGES = {
+    "task": "a9f96cdd",
+    "augmentation": "symmetries",
+    "voters": "pairs",
+    "zero_unseen": True,
+    "rule": "AND-mask",
+    "zeros": "abstain",
+    "threshold": 0.5,
+    "p": -1.0,
+    "hold_masked": True,
+    "optimizer": "sgd",
+    "learning_rate": 0.1,
+    "weight_decay": 0.01,
+    "steps": 20,
+    "seed": 7,
+    "seeds": 2,
+    "width": 8,
+    "depth": 2,
+    "device": "cuda",
+}
+
+
+def test_no_control_is_forgotten_here():
+    assert set(CHANGES) == set(ArcLab().controls)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_control_reaches_the_settings_and_nothing_else(lab, name):
+    before = vars(lab.settings).copy()
+    lab.set(**{name: CHANGES[name]})
+    changed = {key for key, value in vars(lab.settings).items() if value != before[key]}
+    assert changed == {"seeds" if name == "seed" else name}
+    assert lab.problem is None
+    wanted = {"seed": (7,), "seeds": (0, 1)}.get(name, CHANGES[name])
+    assert getattr(lab.settings, changed.pop()) == wanted
+
+
+@pytest.mark.parametrize("preset", ArcLab.presets)
+def test_every_preset_can_be_chosen_and_run(lab, preset):
+    lab.choose(preset)
+    assert lab.preset_menu.value == preset
+    lab.set(steps=10, seeds=1)
+    assert run(lab).ended == "done"
+    assert lab.problem is None
+
+
+def test_controls_that_do_not_matter_are_grey(lab):
+    active = {
+        "mean": set(),
+        "consensus": {"zeros"},
+        "AND-mask": {"threshold"},
+        "power mean": {"threshold", "p"},
+    }
+    for rule, names in active.items():
+        lab.set(rule=rule)
+        assert {n for n in ("zeros", "threshold", "p") if not lab.controls[n].disabled} == names
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"rule": "random mask", "seeds": 2}, {"rule": "power mean", "p": 1.0, "optimizer": "sgd"}],
+    ids=["defaults", "random mask", "power mean"],
+)
+def test_panel_fit_and_the_three_lines_have_the_same_numbers(lab, settings):
+    lab.set(**settings)
+    found = {}
+    exec(lab.python(), found)
+    ours = run(lab)
+    assert [record.loss for record in ours.records] == [history.loss for history in found["runs"]]
+    finals = [history.final.loss for history in found["runs"]]
+    assert [record.examination.loss for record in ours.records] == finals
+
+
+def test_a_run_keeps_the_settings_of_its_start(lab):
+    lab.set(**LONG, rule="mean")
+    lab.start()
+    until(lambda: lab.runs)
+    lab.set(rule="sign vote", learning_rate=1.0)
+    lab.stop()
+    assert lab.wait(PATIENCE)
+    assert lab.runs[0].settings.rule == "mean"
+    assert lab.runs[0].settings.learning_rate == 0.003
+
+
+def test_start_twice_runs_once(lab):
+    lab.set(**LONG)
+    lab.start()
+    until(lambda: lab.runs)
+    threads = threading.active_count()
+    lab.start()
+    assert "Already running" in lab.status
+    lab.compare()
+    assert threading.active_count() == threads
+    lab.stop()
+    assert lab.wait(PATIENCE)
+    assert len(lab.runs) == 1
+
+
+def test_stop_answers_within_half_a_second(lab):
+    lab.set(**LONG)
+    lab.start()
+    until(lambda: lab.runs and lab.runs[0].steps_done > 3)
+    lab.stop()
+    assert lab.wait(0.5)
+    assert lab.runs[0].ended == "stopped"
+    assert lab.status == "Stopped."
+
+
+def test_stop_at_once_and_stop_before_start(lab):
+    lab.stop()
+    assert "Nothing is running" in lab.status
+    lab.set(**LONG)
+    lab.start()
+    lab.stop()
+    assert lab.wait(PATIENCE)
+    assert sum(r.steps_done for r in lab.runs) <= 1
+    lab.set(steps=10, seeds=1)
+    assert run(lab).ended == "done", "the panel still works"
+
+
+def test_stop_ends_the_second_run_of_a_comparison_too(lab):
+    lab.set(**LONG)
+    lab.compare()
+    until(lambda: lab.runs)
+    lab.stop()
+    assert lab.wait(PATIENCE)
+    assert len(lab.runs) == 1
+
+
+def test_reset_while_running(lab):
+    lab.set(**LONG, rule="mean", hold_masked=True)
+    lab.start()
+    until(lambda: lab.runs)
+    lab.reset()
+    assert not lab.running
+    assert lab.runs == []
+    assert lab.settings == Settings()
+    assert lab.progress.value == 0
+    assert lab.csv().count("\n") == 1
+
+
+def test_clear_drops_runs_and_keeps_the_controls(lab):
+    run(lab)
+    lab.clear()
+    assert lab.runs == []
+    assert lab.values["task"] == "3618c87e"
+    lab.set(**LONG)
+    lab.start()
+    until(lambda: lab.runs)
+    lab.clear()
+    assert "Stop it first" in lab.status
+
+
+def test_compare_puts_the_mean_beside_the_rule(lab):
+    lab.set(zeros="abstain", seeds=2)
+    lab.compare()
+    assert lab.wait(PATIENCE)
+    assert [r.settings.rule for r in lab.runs] == ["mean", "consensus"]
+    first, second = (r.records for r in lab.runs)
+    assert [r.loss[0] for r in first] == [r.loss[0] for r in second], "the same first weights"
+    assert lab.progress.value == lab.progress.max == 2 * 2 * 10
+    lab.set(rule="mean")
+    lab.compare()
+    assert lab.wait(PATIENCE)
+    assert [r.settings.rule for r in lab.runs[2:]] == ["mean", "consensus"]
+
+
+def test_the_picture_has_room_for_six_runs(lab):
+    for _ in range(3):
+        lab.compare()
+        assert lab.wait(PATIENCE)
+    lab.start()
+    assert "Clear" in lab.status
+    assert not lab.running
+    assert len(lab.runs) == 6
+
+
+def test_two_panels_at_a_time_do_not_disturb_each_other():
+    panels = [ArcLab(), ArcLab()]
+    rules = ["mean", "random mask"]
+    for panel, rule in zip(panels, rules, strict=True):
+        panel.set(task="3618c87e", steps=60, rule=rule)
+        panel.start()
+    assert all(panel.running for panel in panels)
+    for panel in panels:
+        assert panel.wait(PATIENCE)
+        alone = {}
+        exec(panel.python(), alone)
+        assert panel.runs[0].records[0].loss == alone["runs"][0].loss
+
+
+def test_a_callback_that_fails_is_said_and_the_panel_lives_on(lab, monkeypatch):
+    def fail(*args):
+        raise RuntimeError("the pen is broken")
+
+    monkeypatch.setattr(ArcLab, "_follow", fail)
+    lab.start()
+    assert lab.wait(PATIENCE)
+    assert "the pen is broken" in lab.status
+    assert isinstance(lab.problem, RuntimeError)
+    monkeypatch.undo()
+    assert run(lab).ended == "done"
+    assert lab.problem is None
+
+
+def test_a_run_that_diverges_is_said_and_kept(lab):
+    lab.set(optimizer="sgd", learning_rate=1000.0, weight_decay=1.0, steps=100)
+    lab.start()
+    assert lab.wait(PATIENCE)
+    assert "diverged" in lab.status
+    assert "smaller learning rate than 1e+03" in lab.status
+    assert lab.runs[0].ended == "diverged"
+    lab.set(optimizer="adam", learning_rate=10.0, weight_decay=0.0, steps=10)
+    run(lab)
+    assert "diverged" in lab.status, "the loss rose, though it stayed a number"
+
+
+def test_a_missing_gpu_is_said(lab, monkeypatch):
+    lab.set(device="cuda")
+    monkeypatch.setattr("torch.empty", missing)
+    lab.start()
+    assert lab.wait(PATIENCE)
+    assert "no device 'cuda' here" in lab.status
+    assert "'cpu'" in lab.status
+    assert lab.runs == []
+    monkeypatch.undo()
+    lab.set(device="cpu")
+    assert run(lab).ended == "done"
+
+
+def missing(*args, **kw):
+    raise RuntimeError("Found no NVIDIA driver on your system.")
+
+
+def test_any_arc_task_and_a_file_can_be_chosen(lab, tmp_path):
+    lab.set(task="00d62c1b")
+    assert run(lab).task.id == "00d62c1b"
+    lab.set(task=write(tmp_path, MINE))
+    assert run(lab).task.id == "mine"
+    assert repr(str(tmp_path / "mine.json")) in lab.python()
+    lab.reset()
+    assert lab.values["task"] == "a699fb00"
+
+
+def test_a_task_typed_or_uploaded_is_chosen(lab):
+    lab.task_field.value = "00d62c1b"
+    assert lab.values["task"] == "00d62c1b"
+    upload(lab, json.dumps(MINE))
+    assert lab.problem is None
+    assert run(lab).task.id == "mine"
+    found = {}
+    exec(lab.python(), found)
+    assert found["runs"][0].loss == lab.runs[-1].records[0].loss
+
+
+def upload(panel, text, name="mine.json"):
+    content = memoryview(text.encode())
+    file = {"name": name, "type": "", "size": len(content), "content": content}
+    panel.upload.value = (file | {"last_modified": datetime.now(UTC)},)
+
+
+def test_bad_tasks_are_said_and_leave_the_one_before(lab, tmp_path):
+    grows = json.loads(json.dumps(MINE))
+    grows["train"][0]["output"] = [[1]]
+    for text, words in [("{", "not JSON"), ("[]", "a task is"), (json.dumps(grows), "size")]:
+        upload(lab, text)
+        assert words in lab.status
+        assert lab.problem is not None
+    lab.task_field.value = "a699fb0"
+    assert "Closest" in lab.status
+    assert lab.values["task"] == "3618c87e"
+    assert run(lab).ended == "done"
+    for bad, error in [("nope", ValueError), (str(tmp_path / "x.json"), FileNotFoundError)]:
+        with pytest.raises(error):
+            lab.set(task=bad)
+
+
+def test_a_file_that_was_mended_is_read_again(lab, tmp_path):
+    path = write(tmp_path, MINE)
+    lab.set(task=path)
+    mended = {**MINE, "test": [{"input": [[1, 1, 1]], "output": [[2, 2, 2]]}]}
+    write(tmp_path, mended)
+    lab.set(task=path)
+    assert run(lab).task.test[0].input.tolist() == [[1, 1, 1]]
+
+
+def test_wrong_values_are_refused_in_words(lab):
+    with pytest.raises(ValueError, match="rule.*'consensus'"):
+        lab.set(rule="median")
+    with pytest.raises(ValueError, match="no control 'lr'"):
+        lab.set(lr=0.1)
+    assert lab.settings.rule == "consensus"
+
+
+def test_exports_parse_back(lab):
+    lab.compare()
+    assert lab.wait(PATIENCE)
+    links = dict(re.findall(r'download="([^"]+)" href="data:[^"]*;base64,([^"]*)"', links_of(lab)))
+    assert set(links) == {"arc_runs.csv", "arc_runs.png"}
+    rows = list(csv.DictReader(io.StringIO(base64.b64decode(links["arc_runs.csv"]).decode())))
+    assert len(rows) == 20
+    for ours in lab.runs:
+        losses = [float(row["loss"]) for row in rows if row["run"] == str(ours.number)]
+        assert losses == ours.records[0].loss
+    png = base64.b64decode(links["arc_runs.png"])
+    assert png == lab.picture.png()
+    width, height = struct.unpack(">II", png[16:24])
+    assert (width, height) == tuple(lab.picture.get_size_inches() * lab.picture.dpi)
+
+
+def links_of(panel):
+    """The HTML in which the panel offers its files."""
+    return next(w.value for w in widgets_in(panel.widget) if "download=" in str(w.value))
+
+
+def widgets_in(widget):
+    for child in getattr(widget, "children", ()):
+        yield from widgets_in(child)
+    if isinstance(widget, ipywidgets.HTML):
+        yield widget
+
+
+def test_the_table_and_the_lines_are_on_the_panel(lab):
+    run(lab)
+    shown = " ".join(w.value for w in widgets_in(lab.widget))
+    assert f"{lab.runs[0].records[0].loss[-1]:.3g}" in shown
+    assert "cl.arc.load_task(&#x27;3618c87e&#x27;)" in shown
+
+
+def test_drawing_takes_at_most_a_twentieth_of_a_run(lab, monkeypatch):
+    spent, frames = [], []
+    redraw = ArcLab.redraw
+
+    def timed(panel):
+        begin = time.perf_counter()
+        redraw(panel)
+        if panel.runs and not panel.runs[-1].ended:
+            spent.append(time.perf_counter() - begin)
+            frames.append(panel.screen.value)
+
+    monkeypatch.setattr(ArcLab, "redraw", timed)
+    lab.set(steps=300)
+    seconds = run(lab).records[0].seconds[-1]
+    assert sum(spent) < 0.06 * seconds + max(spent)
+    assert len(set(frames)) == len(frames) >= 2, "the picture moves while it trains"
+
+
+def test_progress_and_numbers_are_said_while_it_trains(lab, monkeypatch):
+    said = []
+    say = ArcLab.say
+
+    def listen(panel, text):
+        said.append(text)
+        say(panel, text)
+
+    monkeypatch.setattr(ArcLab, "say", listen)
+    lab.set(steps=300)
+    run(lab)
+    going = [text for text in said if "left" in text]
+    assert going
+    for word in ("seed 0", "of 300", "loss", "changed test cells", "consensus ratio", "floor"):
+        assert word in going[0]
+    assert "test exact from" in said[-1]
+    assert max(map(len, said)) < 150, "two lines on the panel"
+
+
+def test_the_target_is_reached_by_a_run_that_earns_it():
+    panel = ArcLab()
+    panel.set(task="a9f96cdd", hold_masked=True, seeds=3)
+    run(panel)
+    assert panel.reached is None
+    panel.set(depth=2, width=64, learning_rate=0.01)
+    run(panel)
+    assert panel.reached is not None
+    assert "run 2" in panel.reached
+    panel.set(zeros="abstain")
+    panel.clear()
+    run(panel)
+    assert panel.reached is None, "abstain is another rule"
+
+
+def test_the_notebook_keeps_a_picture_of_the_runs(lab):
+    run(lab)
+    bundle = lab._repr_mimebundle_()
+    assert base64.b64decode(bundle["image/png"]) == lab.picture.png()
+    assert "ARC task 3618c87e" in lab.picture.alt
+    assert bundle["text/plain"] == repr(lab)
+
+
+def test_twelve_tasks_are_offered():
+    options = [value for _, value in ArcLab().controls["task"].options]
+    assert options == list(cl.arc.teaching_task_ids())
+    assert arc_lab._HARD in options
