@@ -112,7 +112,7 @@ def _one_backward_an_example(
                 p.grad = None
             losses[i].backward(retain_graph=True)
             for name, p in trainable.items():
-                rows[name].append(torch.zeros_like(p) if p.grad is None else p.grad)
+                rows[name].append(torch.zeros_like(p) if p.grad is None else p.grad.to_dense())
     finally:
         for name, p in trainable.items():
             p.grad = kept[name]

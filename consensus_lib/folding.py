@@ -148,9 +148,8 @@ class Folder:
         folds = [Fold(self._needs) for _ in part.shapes]
         floats = self._floats_per_example(part) * self._order.most
         for voters in chunks(self._order.voters, max(1, self._chunk_floats // floats)):
-            for fold, stack in zip(
-                folds, self._stacks([part], voters, together=False), strict=True
-            ):
+            found = self._stacks([part], voters, together=False)
+            for fold, stack in zip(folds, found, strict=True):
                 fold.add(stack)
         for fold, (name, shape) in zip(folds, part.shapes.items(), strict=True):
             self._give(Piece({name: shape}, fold.answers()))

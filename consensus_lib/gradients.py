@@ -65,4 +65,4 @@ def per_example_gradients(
         return batched(trainable, inputs, targets)
     except RuntimeError:
         rows = [gradient(trainable, x, y) for x, y in zip(inputs, targets, strict=True)]
-        return {name: torch.stack([row[name] for row in rows]) for name in trainable}
+        return {name: torch.stack([row[name].to_dense() for row in rows]) for name in trainable}

@@ -72,8 +72,6 @@ def read_call(
     module: nn.Module, args: tuple, kwargs: dict, output: object
 ) -> tuple[LayerRule, Tensor, Tensor] | None:
     """(layer rule, inputs, outputs) of a call, None if no rule explains it."""
-    if getattr(module, "scale_grad_by_freq", False):
-        return None  # an embedding's gradient then depends on the tokens of the other examples
     rule, read = _RULES.get(type(module), (None, None))
     tensors = None if rule is None else read(module, args, kwargs, output)
     return None if tensors is None else (rule, *tensors)

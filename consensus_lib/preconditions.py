@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 __all__ = [
-    "normalizes_over_batch",
+    "may_mix_examples",
     "require_one_device",
     "require_one_loss_per_example",
     "require_separate_examples",
@@ -18,19 +18,29 @@ __all__ = [
 ]
 
 
-def normalizes_over_batch(module: nn.Module) -> bool:
-    """Whether a module is of a kind that, in training, normalizes over the batch."""
-    return isinstance(module, _BatchNorm)
+def may_mix_examples(module: nn.Module) -> bool:
+    """Whether a module is of a kind that can leave no example a gradient of its own."""
+    return isinstance(module, _BatchNorm) or getattr(module, "scale_grad_by_freq", False)
 
 
 def require_separate_examples(model: nn.Module, module: nn.Module) -> None:
-    """Raise ValueError if `module`, a part of `model`, normalizes over the batch."""
-    if normalizes_over_batch(module) and (module.training or module.running_mean is None):
+    """Raise ValueError if `module`, a part of `model`, mixes the examples of a batch."""
+    if isinstance(module, _BatchNorm):
+        mixes = module.training or module.running_mean is None
+        how = "normalizes over the batch"
+        instead = (
+            "use GroupNorm or LayerNorm, or call eval() on the layer to normalize by its running "
+            "statistics"
+        )
+    else:
+        mixes = may_mix_examples(module) and module.weight.requires_grad
+        how = "divides a gradient by how often its token occurs in the batch"
+        instead = "make it with scale_grad_by_freq=False"
+    if mixes:
         name = next(n for n, m in model.named_modules() if m is module)
         raise ValueError(
-            f"layer '{name}' ({type(module).__name__}) normalizes over the batch, so that no "
-            "example has a gradient of its own: use GroupNorm or LayerNorm, or call eval() on "
-            "the layer to normalize by its running statistics"
+            f"layer '{name}' ({type(module).__name__}) {how}, so that no example has a gradient "
+            f"of its own: {instead}"
         )
 
 

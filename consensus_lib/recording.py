@@ -30,7 +30,7 @@ from consensus_lib.folding import Folder, Piece
 from consensus_lib.graph import Graph
 from consensus_lib.layers import has_rule, read_call
 from consensus_lib.preconditions import (
-    normalizes_over_batch,
+    may_mix_examples,
     require_one_device,
     require_one_loss_per_example,
     require_separate_examples,
@@ -63,7 +63,8 @@ def record(model: nn.Module, chunk_bytes: int = 2**23) -> Iterator[Tape]:
         The tape, which can be read once: with `Tape.backward` or with `Tape.statistics`.
 
     Raises:
-        ValueError: when a BatchNorm layer that normalizes over the batch is run; names it.
+        ValueError: when a layer is run that mixes the examples of a batch, as BatchNorm does in
+            training; names it.
     """
     tape = Tape(model, chunk_bytes)
     hooks = tape._watch()
@@ -176,7 +177,7 @@ class Tape:
         """Hook every module that has something to tell."""
         hooks: list[RemovableHandle] = []
         for module in self._model.modules():
-            if normalizes_over_batch(module):
+            if may_mix_examples(module):
                 hooks.append(module.register_forward_pre_hook(self._entered))
             if module is self._model or has_rule(module) or module._parameters:
                 hooks.append(module.register_forward_hook(self._left, with_kwargs=True))

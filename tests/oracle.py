@@ -17,7 +17,9 @@ def gradients_by_loop(model, losses):
         losses[i].backward(retain_graph=True)
         for name, p in model.named_parameters():
             if p.requires_grad:
-                rows[name].append(torch.zeros_like(p) if p.grad is None else p.grad.clone())
+                rows[name].append(
+                    torch.zeros_like(p) if p.grad is None else p.grad.to_dense().clone()
+                )
     for p in model.parameters():
         p.grad = None
     return {name: torch.stack(gradients) for name, gradients in rows.items()}

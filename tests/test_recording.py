@@ -112,7 +112,7 @@ def test_the_mean_rule_is_the_ordinary_backward_pass(kind):
     with cl.record(animal.model) as tape:
         losses = loss_fn(animal.model(inputs), targets)
     losses.mean().backward(retain_graph=True)
-    ordinary = {n: p.grad for n, p in animal.model.named_parameters() if p.requires_grad}
+    ordinary = {n: p.grad.to_dense() for n, p in animal.model.named_parameters() if p.requires_grad}
     animal.model.zero_grad()
     report = tape.backward(losses, cl.Mean())
     assert report.loss == pytest.approx(losses.mean().item())
@@ -291,6 +291,17 @@ def test_a_wrong_number_of_losses_is_refused():
         cl.backward(
             model, lambda o, t: (o - t).sum(0), torch.ones(5, 2), torch.ones(5, 1), cl.Mean()
         )
+
+
+def test_an_embedding_that_counts_the_tokens_of_the_batch_is_refused_by_name():
+    layer = nn.Embedding(7, 3, scale_grad_by_freq=True)
+    model, tokens = nn.Sequential(layer, nn.Linear(3, 2)), torch.ones(2, 4, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"layer '0' \(Embedding\).*scale_grad_by_freq=False"):
+        recorded_losses(model, tokens)
+    with pytest.raises(ValueError, match=r"layer '0'"):
+        cl.per_example_gradients(model, loss_fn, tokens, torch.ones(2))
+    layer.requires_grad_(False)  # frozen, it mixes nothing
+    recorded_losses(model, tokens)
 
 
 @pytest.mark.parametrize("track", [True, False])

@@ -130,10 +130,17 @@ ZOO = {
         nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2), (4, 3, 4)
     ),
     "transposed 1-D": lambda: Animal(nn.ConvTranspose1d(2, 3, 4, dilation=2), (2, 5)),
+    "transposed 3-D": lambda: Animal(
+        nn.ConvTranspose3d(2, 4, (2, 1, 3), stride=(1, 2, 1), padding=(0, 0, 1), groups=2),
+        (2, 2, 3, 4),
+    ),
     "rms norm": lambda: Animal(nn.Sequential(nn.Linear(3, 4), nn.RMSNorm(4)), (5, 3)),
     "layer norm 2-D": lambda: Animal(nn.LayerNorm((4, 3)), (2, 4, 3)),
     "embedding": lambda: Animal(
         nn.Sequential(nn.Embedding(7, 3, padding_idx=0), nn.Flatten(), nn.Linear(12, 2)), (4,), 7
+    ),
+    "sparse embedding": lambda: Animal(
+        nn.Sequential(nn.Embedding(7, 3, padding_idx=1, sparse=True), nn.Tanh()), (4,), 7
     ),
     "layer norm": lambda: Animal(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4)), (5, 3)),
     "group norm": lambda: Animal(
