@@ -11,7 +11,7 @@ from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge
+from torch.autograd.graph import GradientEdge, Node
 
 from consensus_lib.layers import LayerRule
 from consensus_lib.statistics import widened
@@ -34,6 +34,8 @@ class Call:
         edge: where the gradient of its output can be asked for.
         first: the number of the first example.
         size: how many examples.
+        view: the operation that made the view of a bare parameter which was used; None for the
+            parameter itself, and for layers.
         grads: the gradient of the summed losses by its output, while it is known.
     """
 
@@ -45,6 +47,7 @@ class Call:
     edge: GradientEdge
     first: int
     size: int
+    view: Node | None = None
     grads: Tensor | None = None
 
     def gradients(self, rows: Examples) -> dict[str, Tensor]:
@@ -58,8 +61,9 @@ class Call:
 
     def floats_per_example(self) -> int:
         """About how many numbers a row of work takes, the windows of a convolution included."""
-        kernel = math.prod(getattr(self.module, "kernel_size", (1,)))
-        return (self.inputs.numel() * kernel + self.grads.numel()) // max(1, self.size)
+        kernel = getattr(self.module, "kernel_size", ())
+        windows = math.prod(kernel) if isinstance(kernel, tuple) else 1
+        return (self.inputs.numel() * windows + self.grads.numel()) // max(1, self.size)
 
 
 class Component:

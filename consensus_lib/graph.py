@@ -51,6 +51,14 @@ class Graph:
         """Whether the losses depend on the operation."""
         return node in self._users
 
+    def used_once(self, view: Node | None) -> bool:
+        """Whether a view of a parameter, and each view that it is made of, has a single use."""
+        while view is not None and not hasattr(view, "variable"):
+            if len(self._users.get(view, ())) != 1:
+                return False
+            view = view.next_functions[0][0]
+        return True
+
     def earliest(self, nodes: Iterable[Node]) -> set[Node]:
         """Those of the nodes that depend on no other of them.
 

@@ -16,11 +16,11 @@ the losses.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.utils.hooks import RemovableHandle
 
 from consensus_lib import attention  # noqa: F401 - registers its layer rule
@@ -28,7 +28,8 @@ from consensus_lib.calls import Call, Component, components
 from consensus_lib.fallback import first_bad_voter, fold_one_by_one
 from consensus_lib.folding import Folder, Piece
 from consensus_lib.graph import Graph
-from consensus_lib.layers import has_rule, read_call
+from consensus_lib.layers import LayerRule, has_rule, read_call
+from consensus_lib.operations import Operations, bare_parameters
 from consensus_lib.preconditions import (
     may_mix_examples,
     require_one_device,
@@ -68,8 +69,10 @@ def record(model: nn.Module, chunk_bytes: int = 2**23) -> Iterator[Tape]:
     """
     tape = Tape(model, chunk_bytes)
     hooks = tape._watch()
+    bare = bare_parameters(model)
     try:
-        yield tape
+        with Operations(bare, tape._operated) if bare else nullcontext():
+            yield tape
     finally:
         for hook in hooks:
             hook.remove()
@@ -196,14 +199,36 @@ class Tape:
                 self._edges.append(get_gradient_edge(output))
             return
         rule, inputs, outputs = call
-        names = self._names_of(module)
+        self._note(module, rule, self._names_of(module), inputs, outputs)
+
+    def _operated(
+        self,
+        module: nn.Module,
+        local: str,
+        rule: LayerRule,
+        inputs: Tensor,
+        outputs: Tensor,
+        operand: Tensor,
+    ) -> None:
+        names = {local: self._names[id(module._parameters[local])]}
+        self._note(module, rule, names, inputs, outputs, operand.grad_fn)
+
+    def _note(
+        self,
+        module: nn.Module,
+        rule: LayerRule,
+        names: dict[str, str],
+        inputs: Tensor,
+        outputs: Tensor,
+        view: Node | None = None,
+    ) -> None:
         edge = get_gradient_edge(outputs)
         self._edges.append(edge)
         first, size = self._span or (0, len(inputs))
         if names and len(inputs) == len(outputs) == size:
             version = inputs._version
             self._calls.append(
-                Call(module, rule, names, inputs.detach(), version, edge, first, size)
+                Call(module, rule, names, inputs.detach(), version, edge, first, size, view)
             )
 
     def _names_of(self, module: nn.Module) -> dict[str, str]:
@@ -267,7 +292,9 @@ class Tape:
         calls = [
             call
             for call in self._calls
-            if (self._span is not None or call.size == len(losses)) and call.edge.node in graph
+            if (self._span is not None or call.size == len(losses))
+            and call.edge.node in graph
+            and graph.used_once(call.view)
         ]
         explained: dict[str, int] = dict.fromkeys(self._parameters, 0)
         for call in calls:

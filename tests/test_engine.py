@@ -147,6 +147,80 @@ def test_a_use_outside_the_layer_is_not_missed():
     assert report.fallback == ("layer.weight",)
 
 
+class Bare(nn.Module):
+    """A view of a bare parameter, added to the examples and, if asked, used once more."""
+
+    def __init__(self, forward):
+        super().__init__()
+        self.bare, self.run = nn.Parameter(torch.randn(1, 3)), forward
+
+    def forward(self, x):
+        return self.run(x, self.bare)
+
+
+def twice(x, bare):
+    view = bare.view(3)
+    return (x + view) * view.exp()
+
+
+def examples_last(x, bare):
+    return (x.T * bare.view(3, 1)).T.cos()
+
+
+@pytest.mark.parametrize(
+    ("forward", "streams"),
+    [
+        (lambda x, bare: x.sin() * bare + bare, True),
+        (lambda x, bare: bare - x.sin() * bare[0, :2].sum(), False),
+        (lambda x, bare: x @ bare.view(3, 1), False),
+        (lambda x, bare: bare.exp() * x, False),
+        (lambda x, bare: torch.add(x, bare, alpha=2).sin(), False),
+        (lambda x, bare: x[:, :1].sin() * bare, False),
+        (lambda x, bare: (x * bare.detach()).sin() + bare, True),
+        (lambda x, bare: (x * bare.expand(5, 3)[0]).sin(), True),
+        (lambda x, bare: (x[:, None, :2] + bare.unfold(1, 2, 1)[0]).sin(), False),
+        (lambda x, bare: (x[:, None, :2].repeat(1, 2, 1) * bare.unfold(1, 2, 1)[0]).sin(), True),
+        (twice, False),
+        (examples_last, False),
+    ],
+)
+def test_bare_parameters_stream_where_they_are_added_or_multiplied(forward, streams):
+    model = Bare(forward).double()
+    for batch_size in (1, 3, 4):
+        if forward is not examples_last or batch_size == 3:
+            inputs, targets = torch.randn(batch_size, 3).double(), torch.randn(batch_size).double()
+            report = consensus_and_oracle(model, inputs, targets)
+            assert report.fallback == (() if streams else ("bare",))
+
+
+def test_a_use_of_a_view_that_comes_later_is_not_missed():
+    """The proof is stored by then: the graph alone can tell."""
+    model = Bare(lambda x, bare: (x * bare.view(3)).sin()).double()
+    inputs, targets = torch.randn(4, 3).double(), torch.randn(4).double()
+    assert consensus_and_oracle(model, inputs, targets).fallback == ()
+    model.run = lambda x, bare: (x * (view := bare.view(3))).sin() + view.exp()
+    assert consensus_and_oracle(model, inputs, targets).fallback == ("bare",)
+
+
+def test_bare_parameters_stream_under_checkpointing_autocast_and_groups():
+    model = Bare(lambda x, bare: (x * bare).sin() + bare).double()
+    inputs, targets = torch.randn(4, 3).double(), torch.randn(4).double()
+    report = consensus_and_oracle(
+        model, inputs, targets, lambda x: checkpoint(model, x, use_reentrant=False)
+    )
+    assert report.fallback == ()
+    expected = model.bare.grad.clone()
+    model.zero_grad()
+    report = cl.backward(
+        model, loss_fn, [inputs[:1], inputs[1:]], [targets[:1], targets[1:]], cl.Consensus()
+    )
+    assert report.fallback == ()
+    torch.testing.assert_close(model.bare.grad, expected)
+    half = nn.Sequential(nn.Linear(3, 3), Bare(lambda x, bare: x * bare))
+    with torch.autocast("cpu", torch.bfloat16):
+        consensus_and_oracle(half, inputs.float(), targets.float())
+
+
 def test_an_output_that_no_loss_needs_is_no_use():
     class Wasteful(Sneaky):
         def forward(self, x):

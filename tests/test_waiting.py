@@ -16,7 +16,7 @@ from consensus_lib.calls import Call, components
 from consensus_lib.folding import Folder
 from consensus_lib.layers import linear
 from consensus_lib.questions import Stack
-from tests.zoo import Scale, loss_fn
+from tests.zoo import Affine, Scale, loss_fn
 
 # numbers, shapes and branches that depend on what a tensor holds
 OPERATIONS = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2"}
@@ -81,8 +81,8 @@ def recurrent(layers):
 
 
 def bare(layers):
-    scales = (part for _ in range(layers) for part in (Scale(), nn.Linear(3, 4)))
-    return nn.Sequential(*scales), (4,)
+    pairs = (part for _ in range(layers) for part in (Affine(), Scale(), nn.Linear(3, 4)))
+    return nn.Sequential(*pairs), (4,)
 
 
 class First(nn.Module):
@@ -155,7 +155,7 @@ def test_tensors_without_numbers_are_folded(needs, chunk):
     layer = nn.Linear(200, 100, device="meta")
     inputs, grads = (torch.empty(5, n, device="meta") for n in (200, 100))
     names = {"weight": "w", "bias": "b"}
-    call = Call(layer, linear, names, inputs, 0, None, 0, 5, grads)
+    call = Call(layer, linear, names, inputs, 0, None, 0, 5, grads=grads)
     shapes = {"w": layer.weight.shape, "b": layer.bias.shape}
     given = []
     folder = Folder(frozenset(needs), 5, None, chunk, given.append)

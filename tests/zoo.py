@@ -39,6 +39,46 @@ class Scale(nn.Module):
         return self.linear(x * self.scale) + self.scale.sum()
 
 
+class Affine(nn.Module):
+    """Bare parameters in operations only."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.shift = nn.Parameter(torch.randn(4)), nn.Parameter(torch.randn(4))
+        self.gain = nn.Parameter(torch.randn(()))
+
+    def forward(self, x):
+        return self.gain * (self.shift - (self.scale * x).tanh()) + self.scale
+
+
+class Positions(nn.Module):
+    """A word and its place, views of longer tables, one of them added in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.out = nn.Embedding(7, 4), nn.Linear(4, 2)
+        self.places = nn.Parameter(torch.randn(1, 6, 4))
+        self.steps = nn.Parameter(torch.randn(9))
+
+    def forward(self, tokens):
+        length = tokens.shape[1]
+        x = self.words(tokens) + self.places[:, :length]
+        x -= self.steps[: 2 * length : 2, None]
+        return self.out(x * self.steps.view(3, 3).T[:1, :1])
+
+
+class Channels(nn.Module):
+    """A factor a channel, of a module whose `kernel_size` is none of ours."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernel_size = 3
+        self.factor = nn.Parameter(torch.randn(2))
+
+    def forward(self, x):
+        return (x * self.factor.view(1, -1, 1, 1)).sin()
+
+
 class Tied(nn.Module):
     """An embedding whose weight is also the output layer's."""
 
@@ -159,6 +199,10 @@ ZOO = {
         nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True), (5, 8)
     ),
     "bare parameter": lambda: Animal(Scale(), (4,)),
+    "scale and shift": lambda: Animal(Affine(), (4,)),
+    "scale and shift 3-D": lambda: Animal(Affine(), (5, 4)),
+    "positions": lambda: Animal(Positions(), (4,), 7),
+    "channels": lambda: Animal(Channels(), (2, 3, 5)),
     "tied": lambda: Animal(Tied(), (4,), 7),
     "frozen": lambda: Animal(_frozen(), (3,), untouched=("0.weight",)),
     "called twice": lambda: Animal(Twice(), (4,)),
