@@ -34,11 +34,12 @@ Note = Callable[[nn.Module, str, LayerRule, Tensor, Tensor, Tensor], None]
 
 
 def bare_parameters(model: nn.Module) -> dict[int, tuple[nn.Module, str]]:
-    """{id(parameter): (its module, local name)} of trainable ones whose module has no rule."""
+    """{id(parameter): (its module, local name)} of trainable ones that no layer rule speaks of."""
+    ruled = {id(part) for layer in model.modules() if has_rule(layer) for part in layer.modules()}
     return {
         id(parameter): (module, local)
         for module in model.modules()
-        if not has_rule(module)
+        if id(module) not in ruled
         for local, parameter in module._parameters.items()
         if parameter is not None and parameter.requires_grad
     }
@@ -78,7 +79,8 @@ class Operations(TorchFunctionMode):
         if not isinstance(other, Tensor) or other.shape != output.shape:
             return
         one_for_all = operand.dim() < other.dim() or operand.shape[:1] == (1,)
-        if not (one_for_all and other.dim() and output.requires_grad):
+        learns = output.requires_grad and output.is_floating_point()
+        if not (one_for_all and other.dim() and learns):
             return
         module, local = self._bare[id(parameter)]
         # a shift needs no inputs: to hold them would cost memory

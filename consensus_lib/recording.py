@@ -4,13 +4,13 @@
         losses = loss_fn(model(inputs), targets)     # (B,)
     report = tape.backward(losses, rule)             # adds the update to .grad
 
-While the model runs, the tape notes what each layer was called with. One backward pass then meets
-the gradient of the summed losses by each layer's output, in which row i belongs to example i
-alone. From these two a layer rule makes per-example gradients, a chunk at a time; they are folded
-into the statistics, reduced to the update and forgotten before the next layer is reached, so that
-memory does not grow with the batch. Parameters that no layer rule accounts for get one ordinary
-vector-Jacobian product a voter: slow, but exact for any module, with the dropout mask that made
-the losses.
+While the model runs, the tape notes what each layer was called with, and each sum or product with a
+parameter that belongs to no layer. One backward pass then meets the gradient of the summed losses
+by each of their outputs, in which row i belongs to example i alone. From these two a layer rule
+makes per-example gradients, a chunk at a time; they are folded into the statistics, reduced to the
+update and forgotten before the next layer is reached, so that memory does not grow with the batch.
+Parameters that no layer rule accounts for get one ordinary vector-Jacobian product a voter: slow,
+but exact for any module, with the dropout mask that made the losses.
 """
 
 from __future__ import annotations
@@ -210,8 +210,9 @@ class Tape:
         outputs: Tensor,
         operand: Tensor,
     ) -> None:
-        names = {local: self._names[id(module._parameters[local])]}
-        self._note(module, rule, names, inputs, outputs, operand.grad_fn)
+        if not self._read:
+            names = {local: self._names[id(module._parameters[local])]}
+            self._note(module, rule, names, inputs, outputs, operand.grad_fn)
 
     def _note(
         self,

@@ -16,7 +16,8 @@ from tests.benchmarks.problems import PROBLEMS
 from tests.zoo import ZOO, build, loss_fn
 
 # the transformer layer of the zoo has dropout, which running its attention again would redraw
-SLOW = {"batch norm in eval", "gru", "lstm", "transformer layer", "bare parameter"}
+SLOW = {"batch norm in eval", "gru", "lstm", "masked attention", "transformer layer"}
+SLOW |= {"bare parameter"}  # one of its uses is neither a sum nor a product with examples
 
 
 def consensus_and_oracle(model, inputs, targets, forward=None):
@@ -219,6 +220,25 @@ def test_bare_parameters_stream_under_checkpointing_autocast_and_groups():
     half = nn.Sequential(nn.Linear(3, 3), Bare(lambda x, bare: x * bare))
     with torch.autocast("cpu", torch.bfloat16):
         consensus_and_oracle(half, inputs.float(), targets.float())
+
+
+def test_a_tape_may_be_read_inside_the_recording():
+    model = Bare(lambda x, bare: (x * bare).sin()).double()
+    inputs, targets = torch.randn(4, 3).double(), torch.randn(4).double()
+    expected = oracle.gradients_by_loop(model, loss_fn(model(inputs), targets))["bare"]
+    with cl.record(model) as tape:
+        losses = loss_fn(checkpoint(model, inputs, use_reentrant=False), targets)
+        statistics = tape.statistics(losses, cl.Mean().needs)
+    assert statistics.fallback == ()
+    torch.testing.assert_close(cl.Mean()(statistics)["bare"], expected.mean(dim=0))
+
+
+def test_a_rule_for_a_module_speaks_for_the_bare_parameters_inside(monkeypatch):
+    monkeypatch.setattr("consensus_lib.layers._RULES", {})
+    cl.layer_rule(nn.Sequential)(lambda m, x, grads: {"0.bare": (x * grads)[:, None]})
+    model = nn.Sequential(Bare(lambda x, bare: x * bare)).double()
+    inputs, targets = torch.randn(4, 3).double(), torch.randn(4).double()
+    assert consensus_and_oracle(model, inputs, targets).fallback == ()
 
 
 def test_an_output_that_no_loss_needs_is_no_use():

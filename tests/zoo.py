@@ -121,6 +121,14 @@ class Attention(nn.Module):
         return self.attention(x, x, x)[0]
 
 
+class Masked(Attention):
+    """Attention to what came before."""
+
+    def forward(self, x):
+        later = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1)
+        return self.attention(x, x, x, attn_mask=later)[0]
+
+
 class HalfUsed(nn.Module):
     """A parameter on which no loss depends."""
 
@@ -147,6 +155,7 @@ ZOO = {
     "linear": lambda: Animal(nn.Linear(3, 2), (3,)),
     "linear without bias": lambda: Animal(nn.Linear(3, 2, bias=False), (3,)),
     "linear 3-D": lambda: Animal(nn.Linear(3, 2), (5, 3)),
+    "linear 4-D": lambda: Animal(nn.Linear(3, 2), (2, 5, 3)),
     "mlp": lambda: Animal(nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2)), (3,)),
     "in-place relu": lambda: Animal(
         nn.Sequential(nn.Linear(3, 6), nn.ReLU(inplace=True), nn.Linear(6, 2)), (3,)
@@ -192,6 +201,7 @@ ZOO = {
     "gru": lambda: Animal(Recurrent(nn.GRU), (5, 3)),
     "lstm": lambda: Animal(Recurrent(nn.LSTM), (5, 3)),
     "attention": lambda: Animal(Attention(), (5, 8)),
+    "masked attention": lambda: Animal(Masked(), (5, 8)),
     "transformer layer": lambda: Animal(
         nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True), (5, 8)
     ),
