@@ -38,7 +38,7 @@ def draw_line(line: Line | None, rules: tuple[str, str]) -> style.Picture:
         )
         ax.set_ylim(0, None)
         style.add_legend(ax, loc="upper right")
-    style.hold_still(figure, left=0.1, right=0.97, bottom=0.16, top=0.95)
+    style.hold_still(figure, left=0.1, right=0.93, bottom=0.16, top=0.95)
     figure.alt = f"Training and test loss on the line from {rules[0]} to {rules[1]}"
     return figure
 

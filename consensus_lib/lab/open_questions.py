@@ -77,15 +77,17 @@ def draw_voters(columns: Columns, title: str = "") -> style.Picture:
         ratios = [
             mean_over_tasks(own.where(voters=count), "live_consensus_ratio") for count in voters
         ]
-        ax.plot(voters, ratios, marker="o", label="consensus ratio, live weights", **line)
+        ax.plot(voters, ratios, marker="o", **line)
         floor = [2.0 ** (1 - count) for count in voters]
-        ax.plot(voters, floor, color=style.NEUTRAL, linestyle=(0, (1, 2)), label="coin-flip floor")
+        ax.plot(voters, floor, color=style.NEUTRAL, linestyle=(0, (1, 2)))
+        ax.text(
+            6, 1e-4, "coin-flip\nfloor", ha="right", fontsize=style.TEXT_SIZE, color=style.NEUTRAL
+        )
         ax.set_xscale("log", base=2)
         ax.set_xticks(voters, [f"{count:.0f}" for count in voters])
         ax.set_yscale("log")
         ax.set_ylim(1e-6, 1.5)
-        style.label(ax, f"trained by {rule}", "voters N", "share of live weights")
-    style.add_legend(axes[0, 0], loc="lower left")
+        style.label(ax, f"trained by {rule}", "voters N", "consensus ratio, live weights")
     figure.alt = "Consensus ratio against the number of voters, with the coin-flip floor"
     return figure
 
@@ -114,9 +116,9 @@ def draw_layers(columns: Columns, steps: Sequence[int], title: str = "") -> styl
             label=f"step {step}",
         )
     ax.set_xticks(range(1, len(names) + 1))
-    ax.set_ylim(0, None)
+    ax.set_ylim(0, 1.05)
     style.label(ax, "", "layer, first to last", "consensus ratio, live weights")
-    style.add_legend(ax)
+    style.add_legend(ax, loc="upper left", ncols=3, columnspacing=1)
     figure.alt = "Consensus ratio by layer, one line a moment of training"
     return figure
 
