@@ -61,6 +61,7 @@ class Operations(TorchFunctionMode):
         self._bare = bare
         self._note = note
 
+    @torch.compiler.disable  # what runs compiled cannot be watched
     def __torch_function__(
         self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:

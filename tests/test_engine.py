@@ -22,7 +22,7 @@ SLOW |= {"bare parameter"}  # one of its uses is neither a sum nor a product wit
 
 def consensus_and_oracle(model, inputs, targets, forward=None):
     """The report, and whether every update is the consensus of ordinary gradients."""
-    forward = forward or model
+    forward = model if forward is None else forward
     model.zero_grad()
     with cl.record(model) as tape:
         losses = loss_fn(forward(inputs), targets)
@@ -220,6 +220,19 @@ def test_bare_parameters_stream_under_checkpointing_autocast_and_groups():
     half = nn.Sequential(nn.Linear(3, 3), Bare(lambda x, bare: x * bare))
     with torch.autocast("cpu", torch.bfloat16):
         consensus_and_oracle(half, inputs.float(), targets.float())
+
+
+def test_compiled_models_with_bare_parameters_are_right():
+    for kind in ("scale and shift", "positions"):
+        animal = build(kind)
+        torch.compiler.reset()
+        report = consensus_and_oracle(
+            animal.model,
+            animal.inputs(3),
+            torch.randn(3).double(),
+            torch.compile(animal.model, backend="eager"),
+        )
+        assert report.fallback == ()
 
 
 def test_a_tape_may_be_read_inside_the_recording():
