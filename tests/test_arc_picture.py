@@ -108,18 +108,29 @@ def test_drawing_on_the_picture_before_shows_the_same(runs):
 
 
 def test_the_axes_hold_every_step_and_loss_of_ended_runs():
-    long = ArcRun(replace(QUICK, steps=6, learning_rate=1000.0, optimizer="sgd"))
+    long = ArcRun(replace(QUICK, steps=6))
     long.train()
+    long.records[0].loss[2:4] = 60.0, 2e-6
     ax = axes_of(draw_lab(TASK, [long], 4))["loss, nats per cell"]
     assert ax.get_xlim() == (0, 6)
     assert ax.get_ylim()[0] <= min(long.records[0].loss)
     assert max(long.records[0].loss) <= ax.get_ylim()[1]
-    assert max(long.records[0].loss) > 10
+
+
+def test_a_loss_that_diverged_leaves_room_for_the_others(runs):
+    wild = ArcRun(QUICK)
+    wild.train()
+    wild.records[0].loss[2] = 1e30
+    assert axes_of(draw_lab(TASK, [*runs, wild], 4))["loss, nats per cell"].get_ylim()[1] == 1e4
 
 
 def test_every_picture_has_one_size_and_nothing_is_cut(runs):
     sizes = set()
-    for shown in ([], runs, runs + runs[2:]):
+    long = ArcRun(replace(QUICK, seeds=(9999,)))
+    long.train()
+    for metric in ("loss", "consensus_ratio", "test_changed_cell_accuracy"):
+        getattr(long.records[0], metric).extend([0.5] * 1996)
+    for shown in ([], runs, runs + runs[2:], [*runs, long]):
         picture = draw_lab(TASK, shown, 4)
         png = picture.png()
         width, height = struct.unpack(">II", png[16:24])

@@ -109,9 +109,21 @@ def test_divergence_keeps_the_steps_before_it():
     assert "diverged" in repr(tabulate([run]))
 
 
-def test_a_rising_loss_is_called_diverged():
+def test_a_loss_that_rose_is_said_though_it_came_down_again():
+    run = trained(QUICK)
+    assert "learning rate" not in run.verdict
+    for losses, words in [
+        ([2.0, 1.0, 2.5], "it diverged"),
+        ([2.0, 1e9, 0.6], "it had risen to 1e+09"),
+        ([2.0, 4.0, 0.1], None),
+    ]:
+        run.records[0].loss[:] = losses
+        assert ("smaller learning rate" in run.verdict) == bool(words)
+        assert (words or "exact") in run.verdict
+
+
+def test_a_learning_rate_that_is_far_too_large_is_said():
     assert "smaller learning rate" in trained(replace(QUICK, learning_rate=100.0)).verdict
-    assert "diverged" not in trained(QUICK).verdict
 
 
 def test_the_table_has_a_row_a_run():

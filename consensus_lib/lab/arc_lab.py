@@ -31,9 +31,9 @@ _HARD = "a9f96cdd"
 _LOOK = """<style>
 .cl-panel.cl-arc { --jp-widgets-container-padding: 6px; --jp-widgets-horizontal-tab-width: 70px;
   --jp-widgets-inline-label-width: 116px; }
-.cl-arc-lines { white-space: pre; font: 15px/22px monospace; }
+.cl-arc-lines { white-space: pre-wrap; font: 15px/22px monospace; }
 .cl-arc-table table { font-size: 15px; }
-.cl-arc-table td, .cl-arc-table th { padding: 0 8px; line-height: 24px; }
+.cl-arc-table td, .cl-arc-table th { padding: 0 5px; line-height: 24px; }
 .cl-arc a { color: #0072B2; text-decoration: underline; }
 </style>"""
 
@@ -256,8 +256,13 @@ class ArcLab(Panel):
         )
         box.children[0].children = [
             self.preset_menu,
-            widgets.HBox([self.start_button, self.stop_button, self.reset_button]),
-            widgets.HBox([self.compare_button, self.clear_button]),
+            widgets.HBox(
+                [
+                    *(self.start_button, self.stop_button, self.reset_button),
+                    *(self.compare_button, self.clear_button),
+                ],
+                layout={"flex_flow": "row wrap"},
+            ),
             self.progress,
             tabs,
             self._links,
@@ -266,7 +271,7 @@ class ArcLab(Panel):
         box.children[0].layout.grid_template_columns = "1fr"
         box.add_class("cl-arc")
         self._table.layout = widgets.Layout(height="170px", overflow="auto")
-        self._lines.layout = widgets.Layout(height="90px", overflow="auto")
+        self._lines.layout = widgets.Layout(height="112px", overflow="auto")
         return widgets.VBox([box, self._table, self._lines, widgets.HTML(_LOOK)])
 
 

@@ -33,8 +33,8 @@ _CURVES = {
     "consensus_ratio": ("consensus ratio", (0.605, 0.565, 0.355, 0.24)),
     "test_changed_cell_accuracy": ("changed test cells right", (0.115, 0.125, 0.355, 0.24)),
 }
-_GRIDS = (0.535, 0.065, 0.22, 0.31), (0.77, 0.065, 0.22, 0.31)
-_LEAST, _MOST = 1e-4, 10.0
+_GRIDS = (0.535, 0.105, 0.22, 0.27), (0.77, 0.105, 0.22, 0.27)
+_LEAST, _MOST, _HIGHEST = 1e-4, 10.0, 1e4
 _MARKERS = ("None", "o", "s", "^", "D", "v")
 
 Look = Mapping[str, Any]
@@ -54,11 +54,12 @@ def draw_lab(
             which takes a tenth of the time.
     """
     ended = [loss for run in runs if run.ended for record in run.records for loss in record.loss]
-    # Axes follow the losses of ended runs only: new axes are slow to draw, and would jump.
+    # Axes follow the losses of ended runs only: new axes are slow to draw, and would jump. A
+    # loss that diverges leaves them at the top, so that other runs can still be read.
     least = 10.0 ** math.floor(math.log10(max(min(ended, default=1.0), 1e-12)))
     most = 10.0 ** math.ceil(math.log10(max(ended, default=1.0)))
     steps = max([steps, *(len(record) for run in runs for record in run.records)])
-    frame = task, steps, (min(least, _LEAST), max(most, _MOST))
+    frame = task, steps, (min(least, _LEAST), min(max(most, _MOST), _HIGHEST))
     if isinstance(before, ArcPicture) and before.frame == frame:
         picture = before
     else:
@@ -171,10 +172,11 @@ class ArcPicture(style.Picture):
             text = f"seed {seen[-1].seed}, step {len(seen[-1])}"
             if pair.output is not None:
                 wrong = int((grid != pair.output).sum())
-                text += f": {wrong} of {grid.size} wrong" if wrong else ": exact"
+                text += f":\n{wrong} of {grid.size} wrong" if wrong else ":\nexact"
         self._prediction.set_array(grid)
-        self.alt = f"ARC task {self._task.id}, test pair 1, {text}"
-        self._move(self.text(0.755, 0.015, text, ha="center", fontsize=style.TEXT_SIZE - 1))
+        self.alt = f"ARC task {self._task.id}, test pair 1, {' '.join(text.split())}"
+        look = {"ha": "center", "va": "top", "fontsize": style.TEXT_SIZE - 1}
+        self._move(self.text(0.755, 0.09, text, linespacing=1.1, **look))
 
 
 def _add_legend(figure: style.Picture, samples: Sequence[Line2D], labels: Sequence[str]) -> Legend:

@@ -37,6 +37,7 @@ RULES = MappingProxyType(
         "smallest magnitude": ("SmallestMagnitude", ()),
     }
 )
+_ROSE_FAR = 3  # times the first loss; runs that rise by less may end well
 _METRICS = (
     *("loss", "test_loss", "test_cell_accuracy", "test_changed_cell_accuracy", "test_exact"),
     *("consensus_ratio", "live_consensus_ratio", "update_ratio", "floor", "seconds"),
@@ -215,13 +216,15 @@ class ArcRun:
 
     @property
     def verdict(self) -> str:
-        """How the run ended; a loss above its first value is said to have diverged."""
+        """How the run ended; a loss that rose far on the way, or ended above its first, is said."""
         loss = median(record.loss[-1] for record in self.records)
         exact = sum(record.examination.exact for record in self.records)
         text = f"loss {loss:.3g}, test exact from {exact} of {len(self.records)} seeds"
-        if loss <= self.records[0].loss[0]:
+        first, peak = self.records[0].loss[0], max(max(record.loss) for record in self.records)
+        if loss <= first and peak <= _ROSE_FAR * first:
             return text
-        return f"{text}: it diverged, try a smaller learning rate"
+        how = "it diverged" if loss > first else f"it had risen to {peak:.2g}"
+        return f"{text}: {how}, try a smaller learning rate"
 
     @property
     def steps_done(self) -> int:

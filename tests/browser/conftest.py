@@ -47,6 +47,7 @@ def browser() -> Iterator[Browser]:
         reason = "no Chromium here: install it, or set CHROME to its path"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     with sync_playwright() as playwright:
+        # Without its sandbox, which root cannot have: that is Playwright's default.
         browser = playwright.chromium.launch(executable_path=found)
         yield browser
         browser.close()
@@ -80,6 +81,8 @@ def new_page(browser: Browser) -> Iterator[Callable[..., NotebookPage]]:
 
     def new_page(width: int, height: int) -> NotebookPage:
         page = browser.new_page(viewport={"width": width, "height": height})
+        # Voila's page asks the network for a font of icons, and does without.
+        page.route(lambda url: "://127.0.0.1" not in url, lambda route: route.fulfill(body=""))
         pages.append(NotebookPage(page))
         return pages[-1]
 

@@ -126,5 +126,5 @@ class NotebookPage:
     def check(self) -> None:
         """Fail where an output or the console shows an error."""
         outputs = self.page.locator(_ERROR_OUTPUT).all_inner_texts()
-        assert outputs == []
-        assert self.complaints == []
+        assert not outputs, outputs
+        assert not self.complaints, self.complaints
