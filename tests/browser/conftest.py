@@ -25,6 +25,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -74,6 +75,21 @@ def lab(notebooks: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         yield address
 
 
+@pytest.fixture(scope="package")
+def voila(
+    notebooks: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], str]]:
+    """Serves a notebook by its name, and goes on doing so for the tests that follow."""
+    with ExitStack() as servers:
+
+        @cache
+        def voila(name: str) -> str:
+            arguments = ["voila", str(notebooks / f"{name}.ipynb"), "--Voila.port_retries=0"]
+            return servers.enter_context(running(arguments, tmp_path_factory.mktemp("voila")))
+
+        yield voila
+
+
 @pytest.fixture
 def new_page(browser: Browser) -> Iterator[Callable[..., NotebookPage]]:
     """Opens empty pages, and checks them when the test has passed."""
@@ -106,17 +122,11 @@ def open_lab(new_page: Callable[..., NotebookPage], lab: str) -> Callable[..., N
 
 @pytest.fixture
 def open_voila(
-    new_page: Callable[..., NotebookPage],
-    notebooks: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Callable[..., NotebookPage]]:
-    with ExitStack() as servers:
+    new_page: Callable[..., NotebookPage], voila: Callable[[str], str]
+) -> Callable[..., NotebookPage]:
+    def open_voila(name: str, width: int = 1280, height: int = 720) -> NotebookPage:
+        notebook = new_page(width, height)
+        notebook.run_in_voila(voila(name))
+        return notebook
 
-        def open_voila(name: str, width: int = 1280, height: int = 720) -> NotebookPage:
-            arguments = ["voila", str(notebooks / f"{name}.ipynb"), "--Voila.port_retries=0"]
-            server = running(arguments, tmp_path_factory.mktemp("voila"))
-            notebook = new_page(width, height)
-            notebook.run_in_voila(servers.enter_context(server))
-            return notebook
-
-        yield open_voila
+    return open_voila

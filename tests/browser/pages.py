@@ -7,8 +7,10 @@ from playwright.sync_api import Locator, Page, expect
 RUN_SECONDS = 300
 ANSWER_SECONDS = 20
 
-_FINISHED = """() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]
-    .every(prompt => /\\d/.test(prompt.textContent)) || document.querySelector('%s')"""
+# A cell with its code folded away has a number beside its output only.
+_FINISHED = """() => [...document.querySelectorAll('.jp-CodeCell')].every(cell =>
+    [...cell.querySelectorAll('.jp-InputPrompt, .jp-OutputPrompt')]
+        .some(prompt => /\\d/.test(prompt.textContent))) || document.querySelector('%s')"""
 _ERROR_OUTPUT = '[data-mime-type="application/vnd.jupyter.error"]'
 _SECONDS_UNTIL = """([root, button, text]) => new Promise(done => {
     let begin;
