@@ -1,6 +1,7 @@
 """A notebook in the browser as its reader uses it: run it, move sliders, press buttons, look."""
 
 import time
+from collections.abc import Callable
 
 from playwright.sync_api import Locator, Page, expect
 
@@ -81,9 +82,16 @@ class PanelView:
 
     def new_picture(self, before: str) -> str:
         """Wait for another picture than `before`, and return it."""
+        return self._picture_when(lambda picture: picture != before, "it stays as it was")
+
+    def picture_again(self, earlier: str) -> None:
+        """Wait until the picture is the one that it was earlier."""
+        self._picture_when(lambda picture: picture == earlier, "it stays another one")
+
+    def _picture_when(self, fits: Callable[[str], bool], otherwise: str) -> str:
         end = time.monotonic() + ANSWER_SECONDS
-        while (picture := self.picture()) == before:
-            assert time.monotonic() < end, "the picture stays as it was"
+        while not fits(picture := self.picture()):
+            assert time.monotonic() < end, otherwise
             self.root.page.wait_for_timeout(20)
         return picture
 

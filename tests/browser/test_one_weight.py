@@ -1,4 +1,4 @@
-"""Notebook 01 in JupyterLab: the panel answers the keyboard."""
+"""One weight in JupyterLab: the panel answers the keyboard."""
 
 from playwright.sync_api import expect
 
@@ -18,12 +18,11 @@ def test_the_panel_follows_its_sliders(open_lab):
 
     panel.button("Reset").click()
     expect(panel.readout("gradient 2")).to_have_text("−2.0")
-    while panel.picture() != first:
-        panel.root.page.wait_for_timeout(50)
+    panel.picture_again(first)
 
 
 def test_presets_and_the_target(open_lab):
-    panel = open_lab("01_one_weight", width=720, height=800).panel()
+    panel = open_lab("demo", width=720, height=800).panel()
     before = panel.picture()
     panel.choose("preset", "−1, −2, −3")
     expect(panel.readout("gradient 3")).to_have_text("−3.0")

@@ -1,4 +1,4 @@
-"""Notebook 02 in JupyterLab: sliders, presses on the picture, and the map of basins."""
+"""The two weights in JupyterLab: sliders, presses on the picture, and the map of basins."""
 
 import re
 
@@ -19,7 +19,7 @@ def spot(panel, a, b):
 
 
 def test_sliders_presses_and_drags_move_the_start(open_lab):
-    panel = open_lab("02_loss_landscapes").panel()
+    panel = open_lab("demo").panel(1)
     mouse = panel.root.page.mouse
     first = panel.picture()
 
@@ -50,12 +50,11 @@ def test_sliders_presses_and_drags_move_the_start(open_lab):
 
     panel.button("Reset").click()
     expect(panel.readout("start a")).to_have_text("−2.00")
-    while panel.picture() != first:
-        panel.root.page.wait_for_timeout(50)
+    panel.picture_again(first)
 
 
 def test_the_map_of_basins_is_stopped_and_made(open_lab):
-    panel = open_lab("02_loss_landscapes", width=720, height=800).panel()
+    panel = open_lab("demo", width=720, height=800).panel(1)
     before = panel.root.bounding_box()["height"]
     panel.button("Map the basins").click()
     expect(panel.button("Map the basins")).to_be_disabled()
