@@ -117,6 +117,16 @@ def test_the_axes_hold_every_step_and_loss_of_ended_runs():
     assert max(long.records[0].loss) <= ax.get_ylim()[1]
 
 
+def test_axes_stand_still_while_a_run_grows():
+    ended, growing = ArcRun(replace(QUICK, rule="mean")), ArcRun(QUICK, 2)
+    ended.train()
+    before = draw_lab(TASK, [], 4)
+    ended.records[0].loss[-1] = 1e-7
+    assert draw_lab(TASK, [ended, growing], 4, before) is before
+    growing.train()
+    assert draw_lab(TASK, [ended, growing], 4, before).frame[2][0] <= 1e-7
+
+
 def test_a_loss_that_diverged_leaves_room_for_the_others(runs):
     wild = ArcRun(QUICK)
     wild.train()

@@ -114,7 +114,7 @@ def test_a_loss_that_rose_is_said_though_it_came_down_again():
     assert "learning rate" not in run.verdict
     for losses, words in [
         ([2.0, 1.0, 2.5], "it diverged"),
-        ([2.0, 1e9, 0.6], "it had risen to 1e+09"),
+        ([2.0, 1e9, 0.6], "the loss had risen to 1e+09"),
         ([2.0, 4.0, 0.1], None),
     ]:
         run.records[0].loss[:] = losses

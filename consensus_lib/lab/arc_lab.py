@@ -30,7 +30,7 @@ _DRAWING_SHARE = 0.05
 _HARD = "a9f96cdd"
 _LOOK = """<style>
 .cl-panel.cl-arc { --jp-widgets-container-padding: 6px; --jp-widgets-horizontal-tab-width: 70px;
-  --jp-widgets-inline-label-width: 116px; }
+  --jp-widgets-inline-label-width: 106px; --jp-widgets-inline-width-tiny: 50px; }
 .cl-arc-lines { white-space: pre-wrap; font: 15px/22px monospace; }
 .cl-arc-table table { font-size: 15px; }
 .cl-arc-table td, .cl-arc-table th { padding: 0 5px; line-height: 24px; }
@@ -243,7 +243,9 @@ class ArcLab(Panel):
     def _show_results(self) -> None:
         seen = [run for run in self.runs if run.steps_done]
         self._table.value = tabulate(seen)._repr_html_() if seen else ""
-        self._links.value = _links(self.csv(), self.picture) if seen else "export: after a run"
+        self._links.value = (
+            _links(self.csv(), bytes(self.screen.value)) if seen else "export: after a run"
+        )
 
     def _arranged(self, below: Sequence[widgets.Widget]) -> widgets.Widget:
         box = super()._arranged(below)
@@ -305,10 +307,8 @@ class _Pace:
             self.spent += self._last
 
 
-def _links(csv: str, picture: ArcPicture | None) -> str:
-    files = {"runs.csv": ("text/csv", csv.encode())}
-    if picture is not None:
-        files["runs.png"] = ("image/png", picture.png())
+def _links(csv: str, png: bytes) -> str:
+    files = {"runs.csv": ("text/csv", csv.encode()), "runs.png": ("image/png", png)}
     links = (
         f'<a download="arc_{name}" href="data:{kind};base64,{base64.b64encode(data).decode()}">'
         f"arc_{name}</a>"

@@ -54,16 +54,19 @@ def draw_lab(
             which takes a tenth of the time.
     """
     ended = [loss for run in runs if run.ended for record in run.records for loss in record.loss]
-    # Axes follow the losses of ended runs only: new axes are slow to draw, and would jump. A
-    # loss that diverges leaves them at the top, so that other runs can still be read.
+    # Axes follow the losses of ended runs, and only while none is growing: new axes are slow to
+    # draw, and would jump. A loss that diverges leaves them at the top, so that other runs can
+    # still be read.
     least = 10.0 ** math.floor(math.log10(max(min(ended, default=1.0), 1e-12)))
     most = 10.0 ** math.ceil(math.log10(max(ended, default=1.0)))
     steps = max([steps, *(len(record) for run in runs for record in run.records)])
-    frame = task, steps, (min(least, _LEAST), min(max(most, _MOST), _HIGHEST))
-    if isinstance(before, ArcPicture) and before.frame == frame:
+    losses = min(least, _LEAST), min(max(most, _MOST), _HIGHEST)
+    growing = any(not run.ended for run in runs)
+    fits = isinstance(before, ArcPicture) and before.frame[:2] == (task, steps)
+    if fits and (growing or before.frame[2] == losses):
         picture = before
     else:
-        picture = ArcPicture(*frame)
+        picture = ArcPicture(task, steps, losses)
     picture.show(runs)
     return picture
 

@@ -223,7 +223,7 @@ class ArcRun:
         first, peak = self.records[0].loss[0], max(max(record.loss) for record in self.records)
         if loss <= first and peak <= _ROSE_FAR * first:
             return text
-        how = "it diverged" if loss > first else f"it had risen to {peak:.2g}"
+        how = "it diverged" if loss > first else f"the loss had risen to {peak:.2g}"
         return f"{text}: {how}, try a smaller learning rate"
 
     @property
