@@ -1,13 +1,15 @@
 """Fitting a task: the trainer never sees a test output, and the examiner scores it rightly."""
 
 import math
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 
 import consensus_lib as cl
-from consensus_lib.arc import Pair, Task, cell_loss, encode_pairs
+from consensus_lib.arc import Pair, Task, cell_loss, encode_pairs, fitting
 
 RULES = [cl.Mean(), cl.Consensus(), cl.Consensus(zeros="abstain"), cl.AndMask()]
 
@@ -137,3 +139,19 @@ def test_bad_settings_and_tasks_are_refused():
 def test_on_a_gpu_a_run_starts_from_the_same_weights():
     runs = [cl.arc.fit(recolour(0), cl.Consensus(), steps=3, device=d) for d in ("cpu", "cuda")]
     assert runs[0].loss == pytest.approx(runs[1].loss, rel=1e-3)
+
+
+def test_first_weights_of_two_threads_do_not_mix(monkeypatch):
+    alone = [fitting._seeded_network(seed, 4, 1).state_dict() for seed in range(4)]
+    network = fitting.TinyConv
+
+    def slow(*args):
+        time.sleep(0.02)  # long enough for another thread to seed
+        return network(*args)
+
+    monkeypatch.setattr(fitting, "TinyConv", slow)
+    with ThreadPoolExecutor(4) as pool:
+        together = pool.map(lambda seed: fitting._seeded_network(seed, 4, 1), range(4))
+    for expected, found in zip(alone, together, strict=True):
+        for name, weights in found.state_dict().items():
+            assert torch.equal(weights, expected[name])
