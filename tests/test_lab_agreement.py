@@ -12,6 +12,7 @@ from matplotlib.colors import to_hex
 
 import consensus_lib as cl
 from consensus_lib.lab import agreement as lab
+from consensus_lib.lab import style
 from tests import oracle
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks" / "04_rules_of_agreement.ipynb"
@@ -39,7 +40,7 @@ def test_the_family_shows_each_update_and_who_objects():
     (ax,) = picture.axes
     gradients = ["+0.4", "+1", "0", "+1.2", "−1", "+1"]
     assert texts(ax) == [*gradients, "+0.8", "0", "+0.5", "+0.4", "0", "+1"]
-    gain, pays, white = lab.GAIN, lab.PAYS, "#FFFFFF"
+    gain, pays, white = style.GAIN, style.PAYS, "#FFFFFF"
     faces = [to_hex(patch.get_facecolor()).upper() for patch in ax.patches]
     assert faces == [white] * 6 + [gain, white, gain] + [gain, white, gain]
     assert "mean: +0.8, 0, +0.5" in picture.alt

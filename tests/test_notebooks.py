@@ -13,7 +13,8 @@ MOST_LINES = 15
 MOST_BYTES = 3_000_000
 NOT_IN_SOURCES = ["sys.path", "clear_output"]
 MACHINE = re.compile(
-    r"/home/|/root/|/Users/|/tmp/|/work/|[A-Z]:\\\\|site-packages|at 0x[0-9a-fA-F]{6,}"
+    re.escape(str(refresh_notebooks.NOTEBOOKS.parent))
+    + r"|/home/|/root/|/Users/|/tmp/|[A-Z]:\\\\|site-packages|at 0x[0-9a-fA-F]{6,}"
 )
 
 

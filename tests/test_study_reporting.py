@@ -8,6 +8,7 @@ import pytest
 from consensus_lib.arc import load_task
 from consensus_lib.study.__main__ import main
 from consensus_lib.study.plan import study_tasks
+from consensus_lib.study.remarks import copied_cells, observations, rises
 from consensus_lib.study.reporting import (
     CHANGED,
     EXACT,
@@ -17,12 +18,9 @@ from consensus_lib.study.reporting import (
     columns_of,
     compare_at,
     compare_solved,
-    copied_cells,
     finished,
-    observations,
     primary,
     reach,
-    rises,
     rows_at,
     rules_of,
 )

@@ -18,7 +18,6 @@ from consensus_lib.rules import PowerMean, Rule
 __all__ = ["draw_family", "draw_plane", "draw_power_means", "draw_shares", "draw_walks"]
 
 # As in the figures of one step: a pale green for a gain, a pale red for who pays.
-GAIN, PAYS = "#CDEBDD", "#F8CFC4"
 _NAMED_MEANS = {-1.0: "harmonic", 0.0: "geometric", 1.0: "AND-mask"}
 _MARKERS = {"mean": "o", "consensus": "s", "MGDA": "^", "UPGrad": "D"}
 _GAP = 0.6  # of a cell, between the examples and the rules
@@ -47,7 +46,7 @@ def draw_family(
     for update, height in zip(updates.values(), heights[count:], strict=True):
         objected = (update * gradients < 0).any(dim=0)
         for column, (value, bad) in enumerate(zip(update, objected, strict=True)):
-            face = "white" if value == 0 else PAYS if bad else GAIN
+            face = "white" if value == 0 else style.PAYS if bad else style.GAIN
             _cell(ax, column, height, value.item(), face)
     ax.set(xlim=(0, len(weights)), ylim=(heights[-1] + 1, 0))
     ax.set_xticks([i + 0.5 for i in range(len(weights))], weights)
@@ -204,4 +203,4 @@ def _legend_below(picture: style.Picture, handles: list[Any], names: list[str]) 
 def _shade_agreeable(ax: Axes, ends: np.ndarray, window: np.ndarray) -> None:
     x, y = (np.linspace(*side, 301) for side in window)
     worst = (np.stack(np.meshgrid(x, y), axis=-1) @ ends.T).min(axis=-1)
-    ax.contourf(x, y, worst, levels=[0.0, np.inf], colors=[GAIN], zorder=0)
+    ax.contourf(x, y, worst, levels=[0.0, np.inf], colors=[style.GAIN], zorder=0)

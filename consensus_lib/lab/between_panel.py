@@ -11,8 +11,8 @@ import ipywidgets as widgets
 from consensus_lib.arc import load_task
 from consensus_lib.lab import style
 from consensus_lib.lab.panel import Panel
-from consensus_lib.study.between import LEVEL, Line, line_between
-from consensus_lib.study.plan import MAIN, study_tasks
+from consensus_lib.study.between import Line, line_between
+from consensus_lib.study.plan import LEVEL, MAIN, study_tasks
 from consensus_lib.study.rules import MAIN_RULES
 
 __all__ = ["Between", "draw_line"]

@@ -25,7 +25,6 @@ from consensus_lib.rules import Rule
 
 __all__ = ["draw_step", "who_pays"]
 
-_GAIN, _LOSS = "#CDEBDD", "#F8CFC4"
 _SIGNS = {"better": "▼", "worse": "▲", "as before": "="}
 _COLUMNS = (0.645, 0.8, 0.98)
 
@@ -63,7 +62,7 @@ def draw_step(
     sentences = [_sentence(name, step, who_pays(g, step), len(g)) for name, step in steps.items()]
     for name, sentence, height in zip(steps, sentences, (0.985, 0.92), strict=True):
         _write(picture, 0.01, height, sentence, color=LOOKS[name]["color"], va="top")
-    _write(picture, 0.21, 0.025, "gains here", backgroundcolor=_GAIN)
+    _write(picture, 0.21, 0.025, "gains here", backgroundcolor=style.GAIN)
     _write(picture, 0.99, 0.025, "▲ pays   ▼ gains", ha="right")
     picture.alt = f"One step of one weight. {'. '.join(sentences)}."
     return picture
@@ -79,7 +78,9 @@ def _draw_rows(
     limit = 1.65 if np.abs(g).max() <= 1.5 else 3.3
     ax.axvline(0, color=style.NEUTRAL, linewidth=1)
     ax.axhline(len(g) - 0.4, color=style.PALE, linewidth=2)
-    ax.barh(heights[: len(g)], np.clip(-2 * g, -limit, limit), height=0.8, color=_GAIN, zorder=0)
+    ax.barh(
+        heights[: len(g)], np.clip(-2 * g, -limit, limit), height=0.8, color=style.GAIN, zorder=0
+    )
     for height, value in zip(heights, g, strict=False):
         draw_arrow(ax, 0.0, -value, height, dict(style.MEAN, color=style.NEUTRAL), 2 * limit)
     for (name, step), height in zip(steps.items(), heights[len(g) :], strict=True):
@@ -110,7 +111,7 @@ def _write_losses(
             # The last row is the average of those above.
             then, now = (x[row] if row < len(g) else x.mean() for x in (before, losses))
             change = verdict(then, now)
-            look = {"bbox": {"facecolor": _LOSS, "edgecolor": "none", "pad": 2}}
+            look = {"bbox": {"facecolor": style.PAYS, "edgecolor": "none", "pad": 2}}
             sign = f" {_SIGNS[change]}" if column else ""
             _cell(ax, column, height, _number(now) + sign, **look if change == "worse" else {})
 

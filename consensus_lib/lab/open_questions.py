@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from consensus_lib.lab import style
+from consensus_lib.study.reporting import of_task
 from consensus_lib.study.store import Columns
 
 __all__ = ["draw_against", "draw_layers", "draw_rise", "draw_voters", "mean_over_tasks"]
@@ -21,9 +22,8 @@ def mean_over_tasks(columns: Columns, measure: str) -> float:
         measure: a column of numbers; a row without one (nan) is left out.
     """
     known = ~np.isnan(columns[measure])
-    numbers, tasks = columns[measure][known], columns["task"][known]
-    means = [numbers[tasks == task].mean() for task in sorted(set(tasks.tolist()))]
-    return float(np.mean(means)) if means else float("nan")
+    rows = Columns({name: columns[name][known] for name in ("task", measure)})
+    return float(np.mean([*of_task(rows, measure).values()])) if len(rows) else float("nan")
 
 
 def draw_against(

@@ -15,6 +15,7 @@ TEXT_SIZE = 13
 TITLE_SIZE = 15
 NEUTRAL = "#5F5F5F"
 PALE = "#E8E8E8"
+GAIN, PAYS = "#CDEBDD", "#F8CFC4"  # behind who gains by a step and who pays for it
 
 
 def _line(color: str, linestyle: Any) -> Mapping[str, Any]:

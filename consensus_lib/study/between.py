@@ -9,12 +9,11 @@ from torch import Tensor
 
 from consensus_lib.arc import Task
 from consensus_lib.study.networks import Cells, Networks
-from consensus_lib.study.plan import Budget, Setting
+from consensus_lib.study.plan import LEVEL, Budget, Setting
 from consensus_lib.study.trials import Trainer, Trial
 
-__all__ = ["LEVEL", "Line", "line_between"]
+__all__ = ["Line", "line_between"]
 
-LEVEL = 0.1  # the training loss at which both runs end, nats a cell
 _POINTS = 41
 
 

@@ -7,12 +7,11 @@ from dataclasses import replace
 import torch
 
 from consensus_lib.study.networks import Networks
-from consensus_lib.study.plan import Budget
+from consensus_lib.study.plan import LEVEL, Budget
 from consensus_lib.study.trials import Row, Trainer, Trial
 
 __all__ = ["run_flatness"]
 
-LEVEL = 0.1  # the training loss at which rules are compared, nats a cell
 RADII = (0.01, 0.03, 0.1)  # of a step away, as a share of the norm of each layer's weights
 DIRECTIONS = 20
 

@@ -13,7 +13,17 @@ from typing import Literal
 from consensus_lib.arc import GENERATED_TASKS, augment_pairs, load_task, task_ids
 from consensus_lib.study.rules import MAIN_RULES, RELATIVES, SCALED_MEAN, SOFTER_RULES
 
-__all__ = ["PARTS", "SETTINGS", "Budget", "Job", "Part", "Setting", "study_tasks", "tuning_tasks"]
+__all__ = [
+    "LEVEL",
+    "PARTS",
+    "SETTINGS",
+    "Budget",
+    "Job",
+    "Part",
+    "Setting",
+    "study_tasks",
+    "tuning_tasks",
+]
 
 
 @dataclass(frozen=True)
@@ -117,6 +127,7 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
     }
 )
 MAIN, *OTHERS = SETTINGS
+LEVEL = 0.1  # the training loss at which rules are compared, nats a cell
 
 _RATES = {"adamw": (0.001, 0.003, 0.01, 0.03), "sgd": (0.1, 0.3, 1.0, 3.0, 10.0)}
 _TUNING_CELLS = 600
