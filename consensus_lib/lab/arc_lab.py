@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import math
+import os
 import tempfile
 import threading
 import time
@@ -27,6 +29,7 @@ __all__ = ["ArcLab"]
 
 _MOST_RUNS = 6
 _DRAWING_SHARE = 0.05
+_BETWEEN_WORDS = 0.1
 _HARD = "a9f96cdd"
 _LOOK = """<style>
 .cl-panel.cl-arc { --jp-widgets-container-padding: 6px; --jp-widgets-horizontal-tab-width: 70px;
@@ -160,6 +163,14 @@ class ArcLab(Panel):
         self.controls["voters"].disabled = self.controls["augmentation"].value == "none"
         self._lines.value = f'<div class="cl-arc-lines">{escape(self.python())}</div>'
 
+    def say(self, text: str) -> None:
+        """See `Panel.say`; an uploaded file goes by the name that it had."""
+        super().say(text.replace(f"{self._uploads.name}{os.sep}", ""))
+
+    def after_work(self) -> None:
+        """See `Panel.after_work`."""
+        self._show_results()
+
     def work(self, stop: threading.Event) -> None:
         """See `Panel.work`."""
         pace, begun = _Pace(_DRAWING_SHARE), len(self.runs)
@@ -176,8 +187,6 @@ class ArcLab(Panel):
             return
         finally:
             self.runs[:] = [run for run in self.runs if run.steps_done]
-            self.redraw()
-            self._show_results()
         self.progress.value = self.progress.max
         self.say(" ".join(f"Run {run.number}: {run.verdict}." for run in self.runs[begun:]))
 
@@ -191,14 +200,15 @@ class ArcLab(Panel):
 
     def _follow(self, runs: Sequence[ArcRun], pace: _Pace) -> None:
         """Show how far the runs have come, as often as the pace allows."""
-        if not pace.allows:
-            return
-        with pace.drawing():
-            done = sum(run.steps_done for run in runs)
-            self.progress.value = done
-            left = pace.elapsed * (self.progress.max / done - 1)
-            self.say(f"Run {runs[-1].number}, {runs[-1].words}; about {left:.0f} s left.")
-            self.redraw()
+        if pace.allows_words:
+            with pace.speaking():
+                done = sum(run.steps_done for run in runs)
+                self.progress.value = done
+                left = pace.elapsed * (self.progress.max / done - 1)
+                self.say(f"Run {runs[-1].number}, {runs[-1].words}; about {left:.0f} s left.")
+        if pace.allows_picture:
+            with pace.drawing():
+                self.redraw()
 
     def _chosen_task(self) -> Task:
         name = self.controls["task"].value
@@ -278,13 +288,14 @@ class ArcLab(Panel):
 
 
 class _Pace:
-    """Lets drawing happen as often as it takes at most a share of the time."""
+    """Lets drawing happen as often as it takes at most a share of the time, the end included."""
 
     def __init__(self, share: float) -> None:
         self._share = share
         self._begin = time.perf_counter()
         self.spent = 0.0
         self._last = 0.03  # a guess for the first
+        self._said = -math.inf
 
     @property
     def elapsed(self) -> float:
@@ -292,18 +303,32 @@ class _Pace:
         return time.perf_counter() - self._begin
 
     @property
-    def allows(self) -> bool:
-        """Whether another drawing, as long as the last, stays within the share."""
-        return self.spent + self._last < self._share * self.elapsed
+    def allows_words(self) -> bool:
+        """Whether it is time for the next words, which cost next to nothing."""
+        return self.elapsed - self._said > _BETWEEN_WORDS
+
+    @property
+    def allows_picture(self) -> bool:
+        """Whether another picture, as long as the last, and that of the end stay in the share."""
+        return self.spent + 2 * self._last < self._share * self.elapsed
 
     @contextmanager
-    def drawing(self) -> Iterator[None]:
-        """Count the time within as drawing."""
-        begin = time.perf_counter()
+    def speaking(self) -> Iterator[None]:
+        """Count the time within as spent on words."""
+        self._said = begin = self.elapsed
         try:
             yield
         finally:
-            self._last = time.perf_counter() - begin
+            self.spent += self.elapsed - begin
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Count the time within as spent on a picture."""
+        begin = self.elapsed
+        try:
+            yield
+        finally:
+            self._last = self.elapsed - begin
             self.spent += self._last
 
 

@@ -110,9 +110,13 @@ class Panel:
     def work(self, stop: threading.Event) -> None:
         """Do what takes long, in the worker thread; return soon after `stop` is set.
 
-        It may call `say` and `redraw`, and set `progress.value` and `progress.max`.
+        It may call `say` and `redraw`, and set `progress.value` and `progress.max`. However it
+        ends, the picture is drawn once more.
         """
         raise NotImplementedError
+
+    def after_work(self) -> None:
+        """What follows the last picture of `work`, such as an export of it."""
 
     def forget(self) -> None:
         """Drop all results: part of `reset`, when no worker runs."""
@@ -229,6 +233,7 @@ class Panel:
     def _run(self, stop: threading.Event) -> None:
         failure = _failure(lambda: self.work(stop))
         self.redraw()
+        failure = _failure(self.after_work) or failure
         with self._turn:
             if failure:
                 self._complain(failure)
