@@ -29,6 +29,7 @@ from consensus_lib.questions import (
     Votes,
     minmod,
 )
+from consensus_lib.statistics import looks_are_free
 
 __all__ = ["FACTORISED", "outer_product_statistics"]
 
@@ -37,15 +38,6 @@ FACTORISED = frozenset({Sum(), Votes(), Touched(), Agreed(), Unopposed()})
 _MANY = 0.15  # above this share of weights, to fold the outer products is faster
 _SOME = 32  # so many examples are hardly ever unanimous, which spares the votes of the others
 _FEW = 64  # so many examples mostly touch every weight, which spares a look at the others
-
-
-def looks_are_free(tensor: Tensor) -> bool:
-    """Whether Python may choose by the numbers of a tensor at no cost.
-
-    Elsewhere than on the CPU each look makes the host wait for the device, and the device for the
-    next kernel.
-    """
-    return tensor.device.type == "cpu"
 
 
 def outer_product_statistics(
@@ -113,7 +105,7 @@ def _by_a_look(
             return None
         answers[Unopposed()] = answer
     if Agreed() in needs:
-        answer = _agreed(inputs, grad_outputs, chunk)
+        answer = _agreed(inputs, grad_outputs, votes, chunk)
         if answer is None:
             return None
         answers[Agreed()] = answer
@@ -124,24 +116,27 @@ def _by_a_look(
     return answers
 
 
-def _agreed(inputs: Tensor, grad_outputs: Tensor, chunk: int) -> Tensor | None:
-    """`Agreed`; None if too many weights agree."""
+def _agreed(
+    inputs: Tensor, grad_outputs: Tensor, votes: Tensor | None, chunk: int
+) -> Tensor | None:
+    """`Agreed`, by the votes where they are known; None if too many weights agree."""
     shape = grad_outputs.shape[1], inputs.shape[1]
     nobody = inputs.new_zeros(1, 1).expand(shape)
     rows, columns = _never_zero(grad_outputs), _never_zero(inputs)
     if not (len(rows) and len(columns)):
+        return nobody
+    if votes is not None and not _reach(votes, len(inputs)):
         return nobody
     outs, ins = (
         tensor if len(kept) == tensor.shape[1] else tensor.index_select(1, kept)
         for tensor, kept in ((grad_outputs, rows), (inputs, columns))
     )
     # who is not unanimous among some is not unanimous among all
-    votes = outs[:_SOME].sign().T @ ins[:_SOME].sign()
-    # two extremes cost a fifth of a search, and in a large batch nobody is unanimous
+    some = outs[:_SOME].sign().T @ ins[:_SOME].sign()
     unanimous = min(_SOME, len(inputs))
-    if max(votes.amax(), -votes.amin()) < unanimous:
+    if not _reach(some, unanimous):
         return nobody
-    where = _positive(votes.abs_().sub_(unanimous - 0.5))
+    where = _positive(some.abs_().sub_(unanimous - 0.5))
     if len(where[0]) > _MANY * math.prod(shape):
         return None
     products = _products(ins, outs, where, chunk)
@@ -150,6 +145,12 @@ def _agreed(inputs: Tensor, grad_outputs: Tensor, chunk: int) -> Tensor | None:
         [minmod(p.amin(dim=1), p.amax(dim=1)) for p in products]
     )
     return answer
+
+
+def _reach(votes: Tensor, count: int) -> bool:
+    """Whether so many votes are on one side anywhere; in a large batch hardly ever."""
+    # two extremes cost a fifth of a search for the places
+    return bool(max(votes.amax(), -votes.amin()) >= count)
 
 
 def _never_zero(tensor: Tensor) -> Tensor:

@@ -140,8 +140,13 @@ class Folder:
             answers = outer_product_statistics(inputs, grads, self._needs, chunk)
             self._give(Piece({name: part.shapes[name]}, answers))
         if (name := by_local.get("bias")) is not None:
-            self._make_room(grads.numel() * (1 + self._temporaries))
-            self._ready[name] = grads
+            if grads.numel() > _FACTORISE:
+                fold = Fold(self._needs)
+                fold.add(grads)
+                self._give(Piece({name: part.shapes[name]}, fold.answers()))
+            else:
+                self._make_room(grads.numel() * (1 + self._temporaries))
+                self._ready[name] = grads
 
     def _fold(self, part: Component) -> None:
         """Fold the parameters of a component, each by itself, a chunk of voters at a time."""

@@ -25,7 +25,7 @@ from consensus_lib.questions import (
     Unopposed,
     Votes,
 )
-from consensus_lib.statistics import GradientStatistics, statistics_of
+from consensus_lib.statistics import GradientStatistics, looks_are_free, statistics_of
 
 __all__ = [
     "AgreementWeighted",
@@ -276,17 +276,26 @@ class RandomMask(Rule):
     def update(self, answers: Answers, count: int) -> Tensor:
         """See `Rule.update`."""
         mean = answers[Sum()] / count
-        if self.ratio is None:
-            size = int((answers[Agreed()] != 0).sum())
-        else:
-            size = round(self.ratio * mean.numel())
         device = mean.device if self.generator is None else self.generator.device
         lots = torch.rand(mean.shape, generator=self.generator, device=device).to(mean.device)
         # lots lie in [0, 1): the bonus ranks every touched weight before every other
         ranks = (lots - 2.0 * answers[Touched()]).flatten()
-        mask = torch.zeros(mean.numel(), dtype=torch.bool, device=mean.device)
-        mask[ranks.topk(size, largest=False, sorted=False).indices] = True
+        if self.ratio is None:
+            mask = _least(ranks, answers[Agreed()].count_nonzero())
+        else:
+            mask = _least(ranks, round(self.ratio * mean.numel()))
         return mean * mask.view_as(mean)
+
+
+def _least(ranks: Tensor, size: int | Tensor) -> Tensor:
+    """True at the `size` least of (n,) numbers."""
+    mask = torch.zeros_like(ranks, dtype=torch.bool)
+    if isinstance(size, Tensor) and not looks_are_free(size):  # to sort takes long, but no look
+        return mask.scatter_(
+            0, ranks.argsort(), torch.arange(len(ranks), device=size.device) < size
+        )
+    mask[ranks.topk(int(size), largest=False, sorted=False).indices] = True
+    return mask
 
 
 @dataclass(frozen=True)

@@ -193,3 +193,12 @@ def not_finite(name: str, voter: int) -> FloatingPointError:
         f"the gradient of voter {voter} at parameter '{name}' is not finite (it has a nan or "
         "inf): look at that example and its loss, or lower the learning rate"
     )
+
+
+def looks_are_free(tensor: Tensor) -> bool:
+    """Whether Python may choose by the numbers of a tensor at no cost.
+
+    Elsewhere than on the CPU each look makes the host wait for the device, and the device for the
+    next kernel.
+    """
+    return tensor.device.type == "cpu"

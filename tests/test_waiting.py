@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import consensus_lib as cl
-from consensus_lib import factorised
+from consensus_lib import factorised, rules
 from consensus_lib.calls import Call, components
 from consensus_lib.folding import Folder
 from consensus_lib.layers import linear
@@ -55,7 +55,8 @@ def looks():
 @pytest.fixture
 def elsewhere(monkeypatch):
     """As on a device, where a look at numbers is not free."""
-    monkeypatch.setattr(factorised, "looks_are_free", lambda tensor: False)
+    for module in (factorised, rules):
+        monkeypatch.setattr(module, "looks_are_free", lambda tensor: False)
 
 
 def perceptron(layers):
@@ -93,6 +94,7 @@ class First(nn.Module):
 
 
 MODELS = {m.__name__: m for m in (perceptron, convolutions, encoder, recurrent, bare)}
+RULES = [cl.Consensus(), cl.Consensus("abstain"), cl.AndMask(), cl.RandomMask()]
 BATCHES = {
     "a batch": ([5], None),
     "voters": ([5], [3, 1, 1, 3, 2]),
@@ -122,7 +124,7 @@ def counted(kind, layers, rule, batch):
 
 
 @pytest.mark.parametrize("kind", MODELS)
-@pytest.mark.parametrize("rule", [cl.Consensus(), cl.Consensus("abstain"), cl.AndMask()], ids=repr)
+@pytest.mark.parametrize("rule", RULES, ids=repr)
 @pytest.mark.parametrize("batch", BATCHES)
 def test_looks_do_not_grow_with_the_layers(elsewhere, kind, rule, batch):
     few, many = (counted(kind, layers, rule, batch) for layers in (2, 6))
@@ -135,12 +137,13 @@ def test_the_shortcuts_of_the_cpu_are_seen_by_the_count():
     assert many.total() >= few.total() + 4
 
 
-@pytest.mark.parametrize("rule", [cl.Consensus(), cl.Consensus("abstain"), cl.AndMask()], ids=repr)
+@pytest.mark.parametrize("rule", RULES, ids=repr)
 def test_without_looks_the_update_is_the_same(monkeypatch, rule):
     model, shape = perceptron(2)
     found = []
     for free in (True, False):
-        monkeypatch.setattr(factorised, "looks_are_free", lambda tensor, free=free: free)
+        for module in (factorised, rules):
+            monkeypatch.setattr(module, "looks_are_free", lambda tensor, free=free: free)
         model.zero_grad()
         torch.manual_seed(0)
         one_step(model, shape, rule, [7], None)()
