@@ -1,6 +1,8 @@
 """The figures, the panel and the line between two networks of notebook 09."""
 
 import math
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -103,6 +105,23 @@ def test_the_panel_trains_and_shows_the_line(panel):
     assert panel.line is None
     panel.reset()
     assert panel.screen.value == before
+
+
+def test_stop_ends_the_training(panel, monkeypatch):
+    begun = threading.Event()
+    slow = Trainer._finite_gradients
+
+    def step(trainer):
+        begun.set()
+        time.sleep(0.1)  # 200 steps and two rules would take 40 seconds
+        return slow(trainer)
+
+    monkeypatch.setattr(Trainer, "_finite_gradients", step)
+    panel.start()
+    assert begun.wait(PATIENCE)
+    panel.stop()
+    assert panel.wait(10)
+    assert (panel.status, panel.line, panel.problem) == ("Stopped.", None, None)
 
 
 @pytest.mark.parametrize("preset", Between.presets)

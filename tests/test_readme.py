@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.benchmarks.__main__ import FOLDER, with_quote
+from tests.benchmarks.results import Results
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -18,3 +21,7 @@ def test_example_prints_what_it_says(capsys):
 @pytest.mark.parametrize("target", re.findall(r"\]\(([^)]+)\)", README))
 def test_link_leads_somewhere(target):
     assert (ROOT / target).exists()
+
+
+def test_the_costs_are_those_of_the_stored_results():
+    assert with_quote(README, Results(FOLDER, "cpu")) == README

@@ -98,8 +98,9 @@ class Between(Panel):
         """Train both and look between; what was changed meanwhile makes the line worthless."""
         before = self.values
         rates = tuple(self._rates[MAIN, rule] for rule in self.rules)
-        line = line_between(load_task(before["task"]), self.rules, rates, before["seed"])
-        if stop.is_set() or self.values != before:
+        task, seed = load_task(before["task"]), before["seed"]
+        line = line_between(task, self.rules, rates, seed, stop=stop)
+        if line is None or self.values != before:
             return
         self.line = line
         self.say(

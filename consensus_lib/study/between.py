@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 import torch
@@ -45,8 +46,13 @@ class Line:
 
 
 def line_between(
-    task: Task, rules: tuple[str, str], rates: tuple[float, float], seed: int, steps: int = 200
-) -> Line:
+    task: Task,
+    rules: tuple[str, str],
+    rates: tuple[float, float],
+    seed: int,
+    steps: int = 200,
+    stop: threading.Event | None = None,
+) -> Line | None:
     """Train by two rules from the same first weights to the same training loss, and look between.
 
     Two networks with the same loss may lie in one basin, or in two with a barrier between them
@@ -58,12 +64,18 @@ def line_between(
         rates: their learning rates.
         seed: of the first weights.
         steps: after which a run ends even if it has not reached the training loss of 0.1.
+        stop: ends the training early, once it is set.
+
+    Returns:
+        The line; None if it was stopped.
     """
     budget = Budget(steps, (steps,), (LEVEL,), fitted=LEVEL)
     ends, steps_done = [], []
     for rule, rate in zip(rules, rates, strict=True):
         trainer = Trainer(Trial(task, rule, Setting(), rate, (seed,), budget))
-        trainer.train()
+        trainer.train(stop)
+        if stop is not None and stop.is_set():
+            return None
         ends.append(trainer.best[0])
         steps_done.append(trainer.runs[0].best_step)
     shares = torch.linspace(0, 1, _POINTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -104,10 +105,12 @@ class Trainer:
             self.exams["fresh"] = Cells(trial.fresh)
         self.networks = Differentiable(self.architecture, self.stepper.weights, self.cells)
 
-    def train(self) -> list[Row]:
-        """Train and return the rows, as `run_trial`."""
+    def train(self, stop: threading.Event | None = None) -> list[Row]:
+        """Train and return the rows, as `run_trial`; once `stop` is set, those so far."""
         budget = self.trial.budget
         for step in range(budget.steps + 1):
+            if stop is not None and stop.is_set():
+                break
             losses, gradients = self._finite_gradients()
             if not self.alive:
                 break

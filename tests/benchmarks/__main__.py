@@ -1,7 +1,8 @@
 """The command: python -m tests.benchmarks [--quick] [--device cpu|cuda] [--models ...] ...
 
 Measures what the results lack, saving each as it comes, so that a second start goes on where
-the first was stopped; then writes the table and the figures, and prints the table.
+the first was stopped; then writes the table, the figures and what README quotes of it, and
+prints the table.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from tests.benchmarks.machine import ROOT, describe, stamp
 from tests.benchmarks.problems import PROBLEMS
 from tests.benchmarks.results import Results
 from tests.benchmarks.running import Entry
-from tests.benchmarks.tables import as_markdown
+from tests.benchmarks.tables import as_markdown, quoted
 from tests.benchmarks.trial import Conditions
 
 FOLDER = ROOT / "data" / "benchmarks"
 QUICK_FOLDER = ROOT / "build" / "benchmarks"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- tests.benchmarks writes from here -->", "<!-- to here -->"
 BATCHES = (16, 128, 1024)
 QUICK_BATCH = 8
 QUICK_MODELS = ("mlp", "tinyconv")
@@ -66,7 +69,16 @@ def write(results: Results, folder: Path, device: str) -> None:
     (folder / f"results-{device}.md").write_text(table, encoding="utf-8")
     for name, figure in (("time", time_figure), ("memory", memory_figure)):
         (folder / f"{name}-{device}.png").write_bytes(figure(results).png())
+    if folder == FOLDER and device == "cpu":
+        README.write_text(with_quote(README.read_text(encoding="utf-8"), results), encoding="utf-8")
     print(table)
+
+
+def with_quote(readme: str, results: Results) -> str:
+    """README's text with what it quotes of the results as they are now."""
+    before, rest = readme.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n{quoted(results)}\n\n{END}{after}"
 
 
 def _batches(problem: str, asked: Sequence[int] | None, quick: bool) -> list[int]:

@@ -8,7 +8,7 @@ from tests.benchmarks.contenders import CONTENDERS, ORDINARY, OURS
 from tests.benchmarks.problems import PROBLEMS
 from tests.benchmarks.results import Results, Row
 
-__all__ = ["as_markdown"]
+__all__ = ["as_markdown", "quoted"]
 
 NONE = "-"
 STAGES = (
@@ -16,6 +16,7 @@ STAGES = (
     "convolutions, attention), in copies, in other operations, and outside of them (Python, hooks, "
     "autograd). The profiler slows down what consists of many small operations."
 )
+QUOTED = (OURS, "ours, consensus (abstain)", "ours, AND-mask", "torch.func.vmap", "Opacus")
 PROFILED = (ORDINARY, OURS, "ours, consensus (abstain)")
 BUDGET = 2**23  # the default chunk_bytes of a recording
 Cell = Callable[[Row], str]
@@ -26,7 +27,8 @@ def as_markdown(results: Results) -> str:
     parts = ["# A consensus step beside an ordinary step", _machine(results)]
     if len({row.stamp for row in results.rows}) > 1:
         parts.append("Some of it is older, from other sources or versions: run the command again.")
-    parts.append(_goals(results))
+    ours = [name for name, contender in CONTENDERS.items() if contender.is_ours]
+    parts.append(_at_goals(results, ours, _ratio))
     if stages := _stages(results):
         parts += ["## Where the time goes", STAGES, stages]
     for problem in dict.fromkeys(row.problem for row in results.rows):
@@ -40,12 +42,20 @@ def as_markdown(results: Results) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def quoted(results: Results) -> str:
+    """What README quotes of the results: some ways at the batches with a goal, medians alone."""
+    table = _at_goals(results, QUOTED, lambda row: _short(row.ratio_median) if row.timed else NONE)
+    return f"{table}\n\n*{_machine(results)}*"
+
+
 def _machine(results: Results) -> str:
     said = results.description
     machine, versions, conditions = said["machine"], said["versions"], said["conditions"]
     where = [machine["cpu"], f"{machine['cores']} cores", f"{machine['memory_gb']} GB"]
     if "gpu" in machine:
         where.insert(0, f"{machine['gpu']}, {machine['gpu_memory_gb']} GB")
+    else:
+        where.append("no GPU, of which these figures say nothing (`--device cuda` measures there)")
     with_what = [f"{name} {number}" for name, number in versions.items() if number]
     return (
         f"{said['date']}: {', '.join(where)}; {', '.join(with_what)}; float32, no compilation, "
@@ -54,20 +64,19 @@ def _machine(results: Results) -> str:
     )
 
 
-def _goals(results: Results) -> str:
-    """Our own contenders at the batches that have a goal."""
-    ours = [name for name, contender in CONTENDERS.items() if contender.is_ours]
+def _at_goals(results: Results, ways: Sequence[str], cell: Cell) -> str:
+    """Some contenders at the batches that have a goal."""
     lines = []
     for problem, of in PROBLEMS.items():
         for batch, goal in of.goals.items():
-            rows = [results.get((problem, batch, name)) for name in ours]
+            rows = [results.get((problem, batch, name)) for name in ways]
             if any(rows):
-                cells = [NONE if row is None else _ratio(row) for row in rows]
+                cells = [NONE if row is None else cell(row) for row in rows]
                 lines.append([of.title, str(batch), f"{goal}", *cells])
     if not lines:
         return "No batch with a goal was measured."
     return _table(
-        ["model", "batch", "goal", *(name.removeprefix("ours, ") for name in ours)], lines
+        ["model", "batch", "goal", *(name.removeprefix("ours, ") for name in ways)], lines
     )
 
 
