@@ -294,7 +294,7 @@ class _Pace:
         self._share = share
         self._begin = time.perf_counter()
         self.spent = 0.0
-        self._last = 0.03  # a guess for the first
+        self._last = 0.015  # a guess for the first
         self._said = -math.inf
 
     @property
