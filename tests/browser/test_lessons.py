@@ -4,6 +4,8 @@ import nbformat
 import pytest
 from playwright.sync_api import expect
 
+from tests.refresh_notebooks import KERNEL
+
 CELLS = """\
 from consensus_lib.lab.agreement_panel import FamilyOfRules; FamilyOfRules()
 from consensus_lib.lab.spirals_panel import Spirals; Spirals()
@@ -17,7 +19,9 @@ STOP_SECONDS = 0.5
 def panels(notebooks):
     first = nbformat.v4.new_code_cell("from consensus_lib.study.running import Study")
     cells = [nbformat.v4.new_code_cell(source) for source in CELLS.splitlines()]
-    nbformat.write(nbformat.v4.new_notebook(cells=[first, *cells]), notebooks / "panels.ipynb")
+    metadata = {"kernelspec": KERNEL}  # without it JupyterLab asks which kernel to take
+    notebook = nbformat.v4.new_notebook(cells=[first, *cells], metadata=metadata)
+    nbformat.write(notebook, notebooks / "panels.ipynb")
     return "panels"
 
 
