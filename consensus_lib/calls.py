@@ -118,8 +118,9 @@ def components(calls: Iterable[Call], shapes: dict[str, torch.Size]) -> list[Com
     return found
 
 
-def chunks(count: int, size: int) -> Iterator[slice]:
-    """0 ... count in slices of at most `size`."""
+def chunks(count: int, most: int) -> Iterator[slice]:
+    """0 ... count in as few slices of at most `most` as will do, as even as can be."""
+    size = -(-count // -(-count // most))
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
 

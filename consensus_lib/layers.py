@@ -12,7 +12,6 @@ rule of your own with `consensus_lib.check_gradients`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -90,80 +89,6 @@ def linear(module: nn.Module, inputs: Tensor, grad_outputs: Tensor) -> dict[str,
     else:
         weight = torch.bmm(grad_outputs.flatten(1, -2).transpose(1, 2), inputs.flatten(1, -2))
     return {"weight": weight, "bias": _over_positions(grad_outputs)}
-
-
-def _windows(
-    padded: Tensor,
-    kernel: tuple[int, ...],
-    stride: tuple[int, ...],
-    dilation: tuple[int, ...],
-    positions: tuple[int, ...],
-) -> Tensor:
-    """Every window of (B, C, *space) that a convolution sees: (B, C, *kernel, *positions)."""
-    batch, channel, *space = padded.stride()
-    return padded.as_strided(
-        (*padded.shape[:2], *kernel, *positions),
-        (
-            batch,
-            channel,
-            *(step * d for step, d in zip(space, dilation, strict=True)),
-            *(step * s for step, s in zip(space, stride, strict=True)),
-        ),
-        padded.storage_offset(),
-    )
-
-
-def _window_products(windows: Tensor, values: Tensor, groups: int, kernel_dims: int) -> Tensor:
-    """Sum over positions of value times window.
-
-    windows (B, C, *kernel, *positions), values (B, D, *positions) -> (B, D, C/groups, *kernel).
-    """
-    size = len(windows)
-    kernel = windows.shape[2 : 2 + kernel_dims]
-    columns = windows.reshape(size * groups, -1, math.prod(values.shape[2:]))
-    rows = values.reshape(size * groups, -1, columns.shape[2])
-    products = torch.bmm(rows, columns.transpose(1, 2))
-    return products.reshape(size, values.shape[1], windows.shape[1] // groups, *kernel)
-
-
-@layer_rule(nn.Conv1d, nn.Conv2d, nn.Conv3d)
-def convolution(module: nn.Module, inputs: Tensor, grad_outputs: Tensor) -> dict[str, Tensor]:
-    """weight: sum over output positions of grad_output times the window of inputs it saw."""
-    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    if mode != "constant" or any(_both_sides(module)):
-        inputs = functional.pad(inputs, _both_sides(module), mode)
-    windows = _windows(
-        inputs, module.kernel_size, module.stride, module.dilation, grad_outputs.shape[2:]
-    )
-    return {
-        "weight": _window_products(windows, grad_outputs, module.groups, len(module.kernel_size)),
-        "bias": grad_outputs.flatten(2).sum(dim=2),
-    }
-
-
-def _both_sides(module: nn.Module) -> list[int]:
-    """Padding as `functional.pad` wants it: last dimension first, before and after each."""
-    sides: list[int] = []
-    for i in reversed(range(len(module.kernel_size))):
-        if module.padding == "same":
-            total = module.dilation[i] * (module.kernel_size[i] - 1)
-            sides += [total // 2, total - total // 2]
-        elif module.padding == "valid":
-            sides += [0, 0]
-        else:
-            sides += [module.padding[i]] * 2
-    return sides
-
-
-@layer_rule(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-def transposed(module: nn.Module, inputs: Tensor, grad_outputs: Tensor) -> dict[str, Tensor]:
-    """A convolution with the roles of inputs and grad_outputs exchanged."""
-    padded = functional.pad(grad_outputs, [p for p in reversed(module.padding) for _ in range(2)])
-    windows = _windows(padded, module.kernel_size, module.stride, module.dilation, inputs.shape[2:])
-    return {
-        "weight": _window_products(windows, inputs, module.groups, len(module.kernel_size)),
-        "bias": grad_outputs.flatten(2).sum(dim=2),
-    }
 
 
 @layer_rule(nn.Embedding)

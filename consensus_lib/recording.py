@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.utils.hooks import RemovableHandle
 
-from consensus_lib import attention  # noqa: F401 - registers its layer rule
+from consensus_lib import attention, convolutions  # noqa: F401 - register their layer rules
 from consensus_lib.calls import Call, Component, components
 from consensus_lib.fallback import first_bad_voter, fold_one_by_one
 from consensus_lib.folding import Folder, Piece
