@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, Node
+from torch.autograd.graph import Node
 
-from consensus_lib.layers import LayerRule
+from consensus_lib.layers import Use
 from consensus_lib.statistics import widened
 
 __all__ = ["Call", "Component", "Examples", "Order", "chunks", "components"]
@@ -21,7 +20,6 @@ __all__ = ["Call", "Component", "Examples", "Order", "chunks", "components"]
 Examples = slice | Tensor  # a run of example numbers, or any selection of them (n,)
 
 
-@dataclass(eq=False)
 class Call:
     """One call of a layer.
 
@@ -36,19 +34,28 @@ class Call:
         size: how many examples.
         view: the operation that made the view of a bare parameter which was used; None for the
             parameter itself, and for layers.
-        grads: the gradient of the summed losses by its output, while it is known.
+        grads: the gradient of the summed losses by its output, (size, ...), while it is known.
     """
 
-    module: nn.Module
-    rule: LayerRule
-    names: dict[str, str]
-    inputs: Tensor | None
-    version: int
-    edge: GradientEdge
-    first: int
-    size: int
-    view: Node | None = None
-    grads: Tensor | None = None
+    def __init__(
+        self,
+        module: nn.Module,
+        use: Use,
+        names: dict[str, str],
+        first: int,
+        size: int,
+        view: Node | None = None,
+    ) -> None:
+        self.module, self.rule, self.names = module, use.rule, names
+        self.inputs: Tensor | None = use.inputs.detach()
+        self.version = use.inputs._version
+        self.edge, self._rows = use.edge, use.rows
+        self.first, self.size, self.view = first, size, view
+        self.grads: Tensor | None = None
+
+    def arrive(self, gradient: Tensor) -> None:
+        """Take the gradient that was asked for at the edge."""
+        self.grads = gradient if self._rows is None else self._rows(gradient)
 
     def gradients(self, rows: Examples) -> dict[str, Tensor]:
         """{parameter name: per-example gradients (n, *shape)} for some rows."""

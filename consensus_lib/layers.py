@@ -13,42 +13,63 @@ rule of your own with `consensus_lib.check_gradients`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import functional
 
-__all__ = ["has_rule", "layer_rule", "read_call"]
+__all__ = ["Use", "has_rule", "layer_reader", "layer_rule", "linear", "uses_in"]
 
 LayerRule = Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]
-Reader = Callable[[nn.Module, tuple, dict, object], tuple[Tensor, Tensor] | None]
 SomeRule = TypeVar("SomeRule", bound=LayerRule)
 
-_RULES: dict[type[nn.Module], tuple[LayerRule, Reader]] = {}
+
+@dataclass(frozen=True, eq=False)
+class Use:
+    """What a call of a layer did with some of its parameters.
+
+    Attributes:
+        rule: the layer rule that explains it.
+        inputs: (B, ...), what the rule is given.
+        edge: where the gradient of the outputs can be asked for.
+        names: {local name the rule speaks of: local name in the module}; None: they are the same.
+        rows: brings that gradient to (B, ...); None: it comes so.
+    """
+
+    rule: LayerRule
+    inputs: Tensor
+    edge: GradientEdge
+    names: dict[str, str] | None = None
+    rows: Callable[[Tensor], Tensor] | None = None
 
 
-def one_tensor(
-    module: nn.Module, args: tuple, kwargs: dict, output: object
-) -> tuple[Tensor, Tensor] | None:
-    """(input, output) of a call with one tensor that returned one; None for other calls."""
-    if len(args) != 1 or kwargs or not isinstance(args[0], Tensor):
-        return None
-    # without a dimension beside the features there is no example: a Linear layer on (in,)
-    enough = args[0].dim() >= (2 if args[0].is_floating_point() else 1)
-    return (args[0], output) if enough and isinstance(output, Tensor) else None
+Reader = Callable[[nn.Module, tuple, dict, object], list[Use]]
+SomeReader = TypeVar("SomeReader", bound=Reader)
+
+_READERS: dict[type[nn.Module], Reader] = {}
 
 
-def layer_rule(
-    *types: type[nn.Module], read: Reader = one_tensor
-) -> Callable[[SomeRule], SomeRule]:
+def layer_reader(*types: type[nn.Module]) -> Callable[[SomeReader], SomeReader]:
+    """Decorate a function (module, args, kwargs, output) -> uses that reads calls of these types.
+
+    For layers whose parameters are not all used by one operation with one tensor.
+    """
+
+    def register(reader: SomeReader) -> SomeReader:
+        _READERS.update(dict.fromkeys(types, reader))
+        return reader
+
+    return register
+
+
+def layer_rule(*types: type[nn.Module]) -> Callable[[SomeRule], SomeRule]:
     """Decorate the layer rule of these module types.
 
-    Args:
-        types: the module types.
-        read: (module, args, kwargs, output) -> (inputs, outputs), the two tensors of a call that
-            the rule speaks of, with the example as dimension 0; None for a call that the rule
-            cannot explain. By default the one tensor that went in and the one that came out.
+    It speaks of calls with one tensor that return one, with the example as dimension 0.
 
     >>> @layer_rule(MyScale)
     ... def my_scale(module, inputs, grad_outputs):
@@ -56,24 +77,35 @@ def layer_rule(
     """
 
     def register(rule: SomeRule) -> SomeRule:
-        _RULES.update(dict.fromkeys(types, (rule, read)))
+        layer_reader(*types)(partial(_one_use, rule))
         return rule
 
     return register
 
 
+def _one_use(
+    rule: LayerRule, module: nn.Module, args: tuple, kwargs: dict, output: object
+) -> list[Use]:
+    """The use that a call with one tensor made of its layer; none for other calls."""
+    if len(args) != 1 or kwargs or not (isinstance(args[0], Tensor) and isinstance(output, Tensor)):
+        return []
+    (inputs,) = args
+    # without a dimension beside the features there is no example: a Linear layer on (in,)
+    enough = inputs.dim() >= (2 if inputs.is_floating_point() else 1)
+    if not (enough and output.requires_grad and len(inputs) == len(output)):
+        return []
+    return [Use(rule, inputs, get_gradient_edge(output))]
+
+
 def has_rule(module: nn.Module) -> bool:
-    """Whether there is a layer rule for the module's type."""
-    return type(module) in _RULES
+    """Whether calls of the module's type can be explained."""
+    return type(module) in _READERS
 
 
-def read_call(
-    module: nn.Module, args: tuple, kwargs: dict, output: object
-) -> tuple[LayerRule, Tensor, Tensor] | None:
-    """(layer rule, inputs, outputs) of a call, None if no rule explains it."""
-    rule, read = _RULES.get(type(module), (None, None))
-    tensors = None if rule is None else read(module, args, kwargs, output)
-    return None if tensors is None else (rule, *tensors)
+def uses_in(module: nn.Module, args: tuple, kwargs: dict, output: object) -> list[Use]:
+    """The uses of a module's parameters by a call, so far as they can be explained."""
+    reader = _READERS.get(type(module))
+    return [] if reader is None else reader(module, args, kwargs, output)
 
 
 def _over_positions(tensor: Tensor) -> Tensor:

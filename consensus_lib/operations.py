@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
-from consensus_lib.layers import LayerRule, has_rule
+from consensus_lib.layers import LayerRule, Use, has_rule
 
 __all__ = ["Operations", "bare_parameters"]
 
@@ -30,7 +31,7 @@ _WATCHED = {
     "mul": (True, 1),
 }
 
-Note = Callable[[nn.Module, str, LayerRule, Tensor, Tensor, Tensor], None]
+Note = Callable[[nn.Module, str, Use, Tensor], None]
 
 
 def bare_parameters(model: nn.Module) -> dict[int, tuple[nn.Module, str]]:
@@ -53,9 +54,8 @@ class Operations(TorchFunctionMode):
 
         Args:
             bare: as `bare_parameters` gives them.
-            note: called with (module, local name, layer rule, inputs, outputs, operand): inputs
-                (B, ...) and outputs (B, ...) are what the rule speaks of, the operand is the
-                parameter or the view of it that was used.
+            note: called with (module, local name, use, operand); the operand is the parameter
+                or the view of it that was used.
         """
         super().__init__()
         self._bare = bare
@@ -87,7 +87,7 @@ class Operations(TorchFunctionMode):
         # a shift needs no inputs: to hold them would cost memory
         inputs = other if multiplies else other.detach().new_empty(()).expand(other.shape)
         rule = _rule(local, operand, parameter, multiplies, sign)
-        self._note(module, local, rule, inputs, output, operand)
+        self._note(module, local, Use(rule, inputs, get_gradient_edge(output)), operand)
 
     def _parameter(self, tensor: Any) -> Tensor | None:
         """The watched parameter that a tensor is, or is a view of."""

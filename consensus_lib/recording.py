@@ -28,7 +28,7 @@ from consensus_lib.calls import Call, Component, components
 from consensus_lib.fallback import first_bad_voter, fold_one_by_one
 from consensus_lib.folding import Folder, Piece
 from consensus_lib.graph import Graph
-from consensus_lib.layers import LayerRule, has_rule, read_call
+from consensus_lib.layers import Use, has_rule, uses_in
 from consensus_lib.operations import Operations, bare_parameters
 from consensus_lib.preconditions import (
     may_mix_examples,
@@ -193,44 +193,31 @@ class Tape:
         if self._read:  # a checkpointed layer runs again while the tape is read
             return
         self._ran = True
-        call = read_call(module, args, kwargs, output)
-        if call is None or not call[2].requires_grad:
-            if isinstance(output, Tensor) and output.requires_grad:
-                self._edges.append(get_gradient_edge(output))
+        first_output = output[0] if isinstance(output, tuple) and output else output
+        if isinstance(first_output, Tensor) and first_output.requires_grad:
+            self._edges.append(get_gradient_edge(first_output))
+        uses = uses_in(module, args, kwargs, output)
+        if not uses:
             return
-        rule, inputs, outputs = call
-        self._note(module, rule, self._names_of(module), inputs, outputs)
+        own = self._names_of(module)
+        for use in uses:
+            names = own
+            if use.names is not None:
+                names = {of: own[local] for of, local in use.names.items() if local in own}
+            self._note(module, use, names)
 
-    def _operated(
-        self,
-        module: nn.Module,
-        local: str,
-        rule: LayerRule,
-        inputs: Tensor,
-        outputs: Tensor,
-        operand: Tensor,
-    ) -> None:
+    def _operated(self, module: nn.Module, local: str, use: Use, operand: Tensor) -> None:
         if not self._read:
+            self._edges.append(use.edge)
             names = {local: self._names[id(module._parameters[local])]}
-            self._note(module, rule, names, inputs, outputs, operand.grad_fn)
+            self._note(module, use, names, operand.grad_fn)
 
     def _note(
-        self,
-        module: nn.Module,
-        rule: LayerRule,
-        names: dict[str, str],
-        inputs: Tensor,
-        outputs: Tensor,
-        view: Node | None = None,
+        self, module: nn.Module, use: Use, names: dict[str, str], view: Node | None = None
     ) -> None:
-        edge = get_gradient_edge(outputs)
-        self._edges.append(edge)
-        first, size = self._span or (0, len(inputs))
-        if names and len(inputs) == len(outputs) == size:
-            version = inputs._version
-            self._calls.append(
-                Call(module, rule, names, inputs.detach(), version, edge, first, size, view)
-            )
+        first, size = self._span or (0, len(use.inputs))
+        if names and len(use.inputs) == size:
+            self._calls.append(Call(module, use, names, first, size, view))
 
     def _names_of(self, module: nn.Module) -> dict[str, str]:
         """{local name: name in the model} of the trainable parameters of a module."""

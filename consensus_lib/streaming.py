@@ -39,7 +39,7 @@ def stream(
     missing = {id(part): len(part.calls) for part in parts}
 
     def arrive(part: Component, call: Call, gradient: Tensor) -> None:
-        call.grads = gradient
+        call.arrive(gradient)
         missing[id(part)] -= 1
         if not missing[id(part)]:
             take(part)

@@ -15,12 +15,11 @@ from tests.benchmarks.memory import peak_bytes
 from tests.benchmarks.problems import PROBLEMS
 from tests.zoo import ZOO, build, loss_fn
 
-# the transformer layer of the zoo has dropout, which running its attention again would redraw
-SLOW = {"batch norm in eval", "gru", "lstm", "masked attention", "transformer layer"}
+SLOW = {"batch norm in eval", "gru", "lstm"}
 SLOW |= {"bare parameter"}  # one of its uses is neither a sum nor a product with examples
 
 
-def consensus_and_oracle(model, inputs, targets, forward=None):
+def consensus_and_oracle(model, inputs, targets, forward=None, rtol=1e-5, atol=1e-7):
     """The report, and whether every update is the consensus of ordinary gradients."""
     forward = model if forward is None else forward
     model.zero_grad()
@@ -31,7 +30,7 @@ def consensus_and_oracle(model, inputs, targets, forward=None):
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             expected = oracle.each_weight(oracle.consensus_veto, gradients[name])
-            torch.testing.assert_close(parameter.grad.double(), expected, rtol=1e-5, atol=1e-7)
+            torch.testing.assert_close(parameter.grad.double(), expected, rtol=rtol, atol=atol)
     return report
 
 
@@ -67,7 +66,9 @@ MEMORY_RULES = [cl.Consensus(), cl.Consensus(zeros="abstain"), cl.AndMask()]
 
 
 @pytest.mark.parametrize("rule", MEMORY_RULES, ids=repr)
-@pytest.mark.parametrize(("problem", "batch"), [("mlp", 16), ("mlp", 128), ("convolutions", 64)])
+@pytest.mark.parametrize(
+    ("problem", "batch"), [("mlp", 16), ("mlp", 128), ("convolutions", 64), ("encoder", 48)]
+)
 def test_memory_is_bounded_by_the_parameters_and_a_fixed_budget(problem, batch, rule):
     def peak(backward):
         workload = PROBLEMS[problem].make(batch, "cpu")
@@ -219,7 +220,8 @@ def test_bare_parameters_stream_under_checkpointing_autocast_and_groups():
     torch.testing.assert_close(model.bare.grad, expected)
     half = nn.Sequential(nn.Linear(3, 3), Bare(lambda x, bare: x * bare))
     with torch.autocast("cpu", torch.bfloat16):
-        consensus_and_oracle(half, inputs.float(), targets.float())
+        report = consensus_and_oracle(half, inputs.float(), targets.float(), rtol=1e-2, atol=1e-2)
+    assert report.fallback == ()
 
 
 def test_compiled_models_with_bare_parameters_are_right():
@@ -247,7 +249,7 @@ def test_a_tape_may_be_read_inside_the_recording():
 
 
 def test_a_rule_for_a_module_speaks_for_the_bare_parameters_inside(monkeypatch):
-    monkeypatch.setattr("consensus_lib.layers._RULES", {})
+    monkeypatch.setattr("consensus_lib.layers._READERS", {})
     cl.layer_rule(nn.Sequential)(lambda m, x, grads: {"0.bare": (x * grads)[:, None]})
     model = nn.Sequential(Bare(lambda x, bare: x * bare)).double()
     inputs, targets = torch.randn(4, 3).double(), torch.randn(4).double()
@@ -285,6 +287,17 @@ def test_checkpointed_layers_are_right_and_reentrant_ones_refused():
         outputs = checkpoint(model, inputs.requires_grad_(), use_reentrant=True)
     with pytest.raises(ValueError, match="use_reentrant=False"):
         tape.backward(loss_fn(outputs, targets), cl.Consensus())
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("shape", [(8,), (6, 8)], ids=str)
+def test_autocast_streams(shape, seed):
+    """The ordinary gradient, which proves ours, is rounded to bf16 on its way."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    with cl.record(model) as tape, torch.autocast("cpu", torch.bfloat16):
+        losses = model(torch.randn(2 + seed, *shape)).float().square().flatten(1).sum(dim=1)
+    assert tape.backward(losses, cl.Consensus()).fallback == ()
 
 
 def test_autocast_gives_the_update_to_the_precision_it_has():
@@ -325,7 +338,7 @@ class Gain(nn.Module):
 
 @pytest.mark.parametrize("wrong", [False, True])
 def test_a_rule_of_ones_own_is_used_and_a_wrong_one_named(wrong, monkeypatch):
-    monkeypatch.setattr("consensus_lib.layers._RULES", {})
+    monkeypatch.setattr("consensus_lib.layers._READERS", {})
 
     @cl.layer_rule(Gain)
     def gain(module, inputs, grad_outputs):

@@ -14,7 +14,7 @@ import consensus_lib as cl
 from consensus_lib import factorised, rules
 from consensus_lib.calls import Call, components
 from consensus_lib.folding import Folder
-from consensus_lib.layers import linear
+from consensus_lib.layers import Use, linear
 from consensus_lib.questions import Stack
 from tests.zoo import Affine, Scale, loss_fn
 
@@ -158,7 +158,8 @@ def test_tensors_without_numbers_are_folded(needs, chunk):
     layer = nn.Linear(200, 100, device="meta")
     inputs, grads = (torch.empty(5, n, device="meta") for n in (200, 100))
     names = {"weight": "w", "bias": "b"}
-    call = Call(layer, linear, names, inputs, 0, None, 0, 5, grads=grads)
+    call = Call(layer, Use(linear, inputs, edge=None), names, first=0, size=5)
+    call.arrive(grads)
     shapes = {"w": layer.weight.shape, "b": layer.bias.shape}
     given = []
     folder = Folder(frozenset(needs), 5, None, chunk, given.append)
