@@ -12,6 +12,8 @@ from tests.notebook_hooks import STATEMENT, stated_seconds
 MOST_LINES = 15
 MOST_BYTES = 3_000_000
 NOT_IN_SOURCES = ["sys.path", "clear_output"]
+LAST_SECTIONS = ["Exercises", "Recap", "Quiz", "Further reading"]
+EXERCISE = re.compile(r"(\d)\. .+ &nbsp; \((?:easy|medium|hard|open), (\d+) minutes\)")
 MACHINE = re.compile(
     re.escape(str(refresh_notebooks.NOTEBOOKS.parent))
     + r"|/home/|/root/|/Users/|/tmp/|[A-Z]:\\\\|site-packages|at 0x[0-9a-fA-F]{6,}"
@@ -92,3 +94,46 @@ def test_details_are_closed(notebook):
                 len(re.findall(tag, cell.source)) for tag in (r"<details\b", "</details>")
             )
             assert opened == closed, f"in the cell {cell.source[:60]!r}"
+
+
+LESSONS = sorted(refresh_notebooks.NOTEBOOKS.glob("0*.ipynb"))
+
+
+@pytest.fixture(params=LESSONS, ids=lambda path: path.stem)
+def lesson(request):
+    return request.param
+
+
+@pytest.fixture
+def prose(lesson):
+    notebook = nbformat.read(lesson, as_version=4)
+    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+def test_has_the_shape_of_all_lessons(lesson, prose):
+    """Always the same, so that readers stop noticing it."""
+    head = prose.split("## ")[0]
+    assert re.match(r"# .+\?\n\n\w", head), "a question, and a paragraph that leads to it"
+    for part in ("**Afterwards you can**\n- ", "**Know before:** ", "**Time:** "):
+        assert part in head
+    last = [name for name in re.findall(r"^## (.+)$", prose, re.M) if name in LAST_SECTIONS]
+    assert last == LAST_SECTIONS[lesson.stem.startswith("00") :]
+    assert len(re.findall(r"\*\*Predict", prose)) == len(
+        re.findall(r"^\*\*Predict\.\*\* ", prose, re.M)
+    )
+    _, after_recap = prose.split("## Recap\n")
+    following = [f"({path.name})" for path in LESSONS if path > lesson] or ["(TEACHING.md)"]
+    assert following[0] in after_recap, "each lesson ends where the next one begins"
+
+
+def test_exercises_and_quiz_say_how_long_and_answer(prose):
+    headings = re.findall(r"^### Exercise (.+)$", prose, re.M)
+    exercises = [EXERCISE.fullmatch(heading) for heading in headings]
+    assert [found[1] for found in exercises] == [str(i + 1) for i in range(len(exercises))]
+    if exercises:
+        number = {2: "two", 3: "three"}[len(exercises)]
+        stated = re.search(rf"The {number} exercises take about (\d+) minutes more", prose)
+        assert abs(sum(int(found[2]) for found in exercises) - int(stated[1])) <= 5
+    quiz = prose.split("## Quiz\n")[1].split("\n## ")[0]
+    assert re.findall(r"^\*\*(\d)\.\*\* ", quiz, re.M) == ["1", "2", "3"]
+    assert quiz.count("<details><summary>Answer</summary>") == 3
