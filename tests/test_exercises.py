@@ -10,6 +10,9 @@ import torch
 
 from consensus_lib.exercises import Case, Verdict, check_function, not_yet, right
 from consensus_lib.exercises import one_weight as checks
+from consensus_lib.lab.agreement_panel import FamilyOfRules
+from consensus_lib.lab.arc_lab import ArcLab
+from consensus_lib.lab.spirals_panel import Spirals
 from tests.oracle import consensus_veto
 from tests.refresh_notebooks import NOTEBOOKS, code_cells
 
@@ -73,6 +76,37 @@ def test_unfinished_answer_runs_and_is_refused(notebook, solution):
     assert len(stubs) == 1, "one cell ends with the same check as the solution"
     shown = [output.get("data", {}).get("text/plain", "") for output in stubs[0].outputs]
     assert any(text.startswith("Not yet: ") for text in shown), "no verdict in the stored output"
+
+
+# how a lesson's panel is made; what is folded under "One way" drives it to its target
+PANELS = {
+    "04_rules_of_agreement": ("panel", FamilyOfRules),
+    "05_where_consensus_helps": ("panel", Spirals),
+    "07_consensus_on_arc": ("lab", ArcLab),
+}
+
+
+@pytest.fixture
+def one_thread():
+    """As the lessons set it: with networks this small, threads only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("name", PANELS)
+def test_the_way_that_a_lesson_names_reaches_its_target(name):
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    prose = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
+    (way,) = (PYTHON.search(body)[1] for summary, body in FOLDED.findall(prose) if "way" in summary)
+    variable, make = PANELS[name]
+    panel = make()
+    assert panel.reached is None
+    exec(compile(way, "one way", "exec"), {variable: panel})
+    panel.wait()
+    assert panel.reached
 
 
 def test_verdict_is_true_when_passed_and_shown_as_its_message():

@@ -68,10 +68,27 @@ def test_an_unknown_panel_is_refused():
 
 def test_a_table_reads_in_a_terminal_and_on_a_page():
     table = Table(
-        [{"rule": "a < b", "loss": 0.12345, "n": 3}, {"rule": "c", "loss": 10.0, "n": 12}]
+        [{"rule": "a < b", "loss": 0.12345, "n": 3}, {"rule": "c", "loss": 100.0, "n": 12}]
     )
-    assert repr(table) == "rule    loss   n\na < b  0.123   3\nc         10  12"
+    assert repr(table) == "rule    loss   n\na < b  0.123   3\nc        100  12"
     html = table._repr_html_()
     assert "a &lt; b" in html
     assert html.count("<tr>") == 3
     assert '<td style="text-align:right">0.123</td>' in html
+
+
+@pytest.mark.parametrize(
+    ("column", "cells"),
+    [
+        ([0.998, 1.0, 0.4], ["0.998", "1.000", "0.400"]),
+        ([-0.0492, 0.00217, 0.0], ["-0.0492", "0.0022", "0.0000"]),
+        ([2.22, 0.581], ["2.22", "0.58"]),
+        ([2.22, 0.00643], ["2.22", "0.00643"]),
+        ([float("inf"), float("nan"), 12.0], ["inf", "nan", "12.0"]),
+        ([0.0, 0.0], ["0", "0"]),
+        ([250.0, 1234.5], ["250", "1234"]),
+    ],
+)
+def test_a_column_has_as_many_decimals_as_its_largest_number(column, cells):
+    lines = repr(Table({"x": value} for value in column)).splitlines()[1:]
+    assert [line.strip() for line in lines] == cells

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
@@ -9,7 +10,10 @@ __all__ = ["Table"]
 
 
 class Table:
-    """Rows of named values; numbers stand right, text left, floats with three digits.
+    """Rows of named values; numbers stand right, text left.
+
+    Floats have three digits, and those of a column as many decimals as the largest, unless they
+    lie more than a factor of 100 apart.
 
     Args:
         rows: at least one mapping {column: value}, all with the same columns.
@@ -19,7 +23,8 @@ class Table:
         rows = list(rows)
         self._columns = list(rows[0])
         self._right = {c: not any(isinstance(row[c], str) for row in rows) for c in self._columns}
-        self._cells = [[_text(row[c]) for c in self._columns] for row in rows]
+        columns = [_texts([row[c] for row in rows]) for c in self._columns]
+        self._cells = list(zip(*columns, strict=True))
 
     def __repr__(self) -> str:
         lines = [self._columns, *self._cells]
@@ -45,5 +50,12 @@ class Table:
         )
 
 
-def _text(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _texts(values: Sequence[object]) -> list[str]:
+    """The cells of a column."""
+    sizes = [abs(v) for v in values if isinstance(v, float) and v and math.isfinite(v)]
+    form = ".3g"
+    if sizes and max(sizes) <= 100 * min(sizes):
+        # 1 counts as less than 1: in a column of shares it stands beside 0.998
+        decade = math.floor(math.log10(max(sizes)) - 1e-9)
+        form = f".{max(0, 2 - decade)}f"
+    return [f"{v:{form}}" if isinstance(v, float) else str(v) for v in values]
