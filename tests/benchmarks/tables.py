@@ -16,6 +16,14 @@ STAGES = (
     "convolutions, attention), in copies, in other operations, and outside of them (Python, hooks, "
     "autograd). The profiler slows down what consists of many small operations."
 )
+REMAINS = (
+    "What is above a goal stands mostly in the last columns, so that faster products would not "
+    "remove it. In the MLP it is passes over all weights (votes, signs, magnitudes, masks), each "
+    "an operation of its own, which a compiler could fuse: these measurements do without one. In "
+    "convolutions it is the examples' chunks, each with operations of its own where an ordinary "
+    "step has one for all, and in TinyConv the number of small operations alone, which take as "
+    "long to start as to run."
+)
 QUOTED = (OURS, "ours, consensus (abstain)", "ours, AND-mask", "torch.func.vmap", "Opacus")
 PROFILED = (ORDINARY, OURS, "ours, consensus (abstain)")
 BUDGET = 2**23  # the default chunk_bytes of a recording
@@ -31,6 +39,8 @@ def as_markdown(results: Results) -> str:
     parts.append(_at_goals(results, ours, _ratio))
     if stages := _stages(results):
         parts += ["## Where the time goes", STAGES, stages]
+        if results.description["conditions"]["device"] == "cpu":  # where it was seen
+            parts.append(REMAINS)
     for problem in dict.fromkeys(row.problem for row in results.rows):
         parts.append(f"## {PROBLEMS[problem].title}")
         parts.append("Seconds of the ordinary step, below it the ratio to it: median (quartiles).")
