@@ -28,6 +28,7 @@ _MARGIN = 2  # of ipywidgets, around every widget
 _LOOK = """<style>
 .cl-panel { --jp-widgets-font-size: 15px; --jp-widgets-inline-label-width: 100px;
   --jp-widgets-inline-width: calc(100% - 4px); }
+.cl-panel select { padding-left: 4px !important; padding-right: 14px !important; }
 .cl-panel .cl-line { font-size: 15px; line-height: 22px; }
 .cl-panel .cl-alt { position: absolute; clip-path: inset(50%); width: 1px; height: 1px; }
 </style>"""

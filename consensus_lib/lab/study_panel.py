@@ -81,7 +81,9 @@ class StudyPanel(Panel):
         rules = rules_of(columns)
         super().__init__(
             {
-                "measure": widgets.Dropdown(options=[*MEASURES], description="measure"),
+                "measure": widgets.Dropdown(
+                    options=[*MEASURES], description="measure", style={"description_width": "70px"}
+                ),
                 "moment": widgets.Dropdown(
                     options=[(moment_in_words(moment), moment) for moment in _MOMENTS],
                     description="moment",
