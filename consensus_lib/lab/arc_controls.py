@@ -57,7 +57,7 @@ def make_controls() -> dict[str, widgets.Widget]:
         )
 
     def tick(name: str, label: str) -> widgets.Checkbox:
-        return widgets.Checkbox(value=getattr(first, name), description=label, indent=True)
+        return widgets.Checkbox(value=getattr(first, name), description=label, indent=False)
 
     return {
         "task": choice("task", [(f"{name} {words}", name) for name, words in _TASKS.items()]),

@@ -280,7 +280,7 @@ class ArcLab(Panel):
             self._links,
         ]
         box.children[0].layout.flex = "1 1 260px"
-        box.children[0].layout.grid_template_columns = "1fr"
+        box.children[0].layout.grid_template_columns = "minmax(0, 1fr)"
         box.add_class("cl-arc")
         self._table.layout = widgets.Layout(height="170px", overflow="auto")
         self._lines.layout = widgets.Layout(height="112px", overflow="auto")
