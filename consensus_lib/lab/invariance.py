@@ -87,15 +87,17 @@ def draw_many_environments(
         low, middle, high = np.nanquantile(losses[rule].numpy(), (0.1, 0.5, 0.9), axis=1)
         left.fill_between(counts, low, high, color=line["color"], alpha=0.18, linewidth=0)
         left.plot(counts, middle, label=rule, **line)
-    for height, words in ((least, "best use of the invariant feature"), (0.5, "always predict 0")):
+    # the lower label stands below its line, for on the line lies the curve of consensus
+    labels = ((least, "best use of the invariant feature", -3), (0.5, "always predict 0", 3))
+    for height, words, shift in labels:
         left.axhline(height, color=style.NEUTRAL, linewidth=1.5, linestyle=(0, (1, 2)))
         left.annotate(
             words,
             (counts[-1], height),
-            xytext=(0, 3),
+            xytext=(0, shift),
             textcoords="offset points",
             ha="right",
-            va="bottom",
+            va="top" if shift < 0 else "bottom",
             fontsize=style.TEXT_SIZE - 1,
             color=style.NEUTRAL,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1},
