@@ -30,7 +30,7 @@ def finished(panel):
 
 def test_a_run_and_its_export(arc):
     # beside the picture the controls are narrow: none runs under it, no label is shortened
-    too_wide = "es => es.filter(e => e.scrollWidth > e.clientWidth).map(e => e.className)"
+    too_wide = "es => es.filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.className)"
     assert arc.root.locator(".widget-gridbox, .widget-label").evaluate_all(too_wide) == []
     before = arc.picture()
     tab(arc, "Train")
