@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
@@ -133,15 +134,30 @@ def draw_environments(data: Data, environments: Sequence[int] = (0, 1)) -> style
         style.label(axes[0, column], name)
         both = [inputs[labels == label][:2, 2:] for label in (0, 1)]
         ax = axes[1, column]
-        ax.imshow(torch.cat(both).numpy(), cmap="PuOr", vmin=-2.5, vmax=2.5, aspect="auto")
+        shown = ax.imshow(torch.cat(both).numpy(), cmap="PuOr", vmin=-2.5, vmax=2.5, aspect="auto")
         ax.set_yticks([0.5, 2.5], ["● signatures", "▲ signatures"] if column == 0 else ["", ""])
         ax.axhline(1.5, color="white", linewidth=3)
         ax.set_xticks([])
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
+    _add_key(picture, axes[1], shown, "its numbers", {-2: "-2", 0: "0", 2: "2"})
     picture.suptitle("The same spirals, and a signature that gives the label away", fontsize=15)
     picture.alt = f"Spirals and signatures of {', '.join(name for name, *_ in rows)}"
     return picture
+
+
+def _add_key(
+    picture: style.Picture,
+    axes: Sequence[Axes],
+    shown: AxesImage,
+    name: str,
+    ticks: Mapping[float, str],
+) -> None:
+    bar = picture.colorbar(shown, ax=list(axes), aspect=12, pad=0.01)
+    bar.ax.set_ylim(min(ticks), max(ticks))
+    bar.set_ticks(list(ticks), labels=list(ticks.values()), fontsize=style.TEXT_SIZE - 1)
+    bar.set_label(name, fontsize=style.TEXT_SIZE)
+    bar.outline.set_visible(False)
 
 
 def _scatter(ax: Axes, inputs: Tensor, labels: Tensor) -> None:
@@ -212,6 +228,9 @@ def draw_answers(networks: Mapping[str, nn.Module], data: Data) -> style.Picture
         found = accuracy(network, *data.test)
         style.label(ax, f"{label}, test accuracy {found:.2f}")
         told.append(f"{label}: {found:.2f}")
+    _add_key(
+        picture, axes[0], axes[0, 0].images[0], "answers", {0: "all ●", 0.5: "half", 1: "all ▲"}
+    )
     picture.suptitle("The answer on the plane, averaged over signatures", fontsize=15)
     picture.alt = f"Answers on the plane. Test accuracy of {'; '.join(told)}"
     return picture

@@ -52,7 +52,7 @@ def draw_step(
     """
     g = as_numbers(gradients)
     steps = {n: -learning_rate * update_of(r, g) for n, r in named_rules(consensus).items()}
-    heights = [*range(len(g)), *(len(g) + 0.2 + i for i in range(len(steps)))]
+    heights = [*range(len(g) + 1), *(len(g) + 1.2 + i for i in range(len(steps)))]
 
     picture, ax = style.new_figure(size=(5.6, 4.4))
     style.hold_still(picture, left=0.21, right=0.54, bottom=0.21, top=0.79)
@@ -77,22 +77,22 @@ def _draw_rows(
 ) -> None:
     limit = 1.65 if np.abs(g).max() <= 1.5 else 3.3
     ax.axvline(0, color=style.NEUTRAL, linewidth=1)
-    ax.axhline(len(g) - 0.4, color=style.PALE, linewidth=2)
+    ax.axhline(len(g) + 0.6, color=style.PALE, linewidth=2)
     ax.barh(
         heights[: len(g)], np.clip(-2 * g, -limit, limit), height=0.8, color=style.GAIN, zorder=0
     )
     for height, value in zip(heights, g, strict=False):
         draw_arrow(ax, 0.0, -value, height, dict(style.MEAN, color=style.NEUTRAL), 2 * limit)
-    for (name, step), height in zip(steps.items(), heights[len(g) :], strict=True):
+    for (name, step), height in zip(steps.items(), heights[len(g) + 1 :], strict=True):
         draw_arrow(ax, 0.0, step, height, LOOKS[name], 2 * limit)
         ax.plot([step, step], [-0.6, height], **{**LOOKS[name], "linewidth": 1.5}, zorder=1)
         for row in heights[: len(g)]:
             draw_place(ax, step, row, name)
     ax.set_xlim(-limit, limit)
     ax.set_xticks([-int(limit), 0, int(limit)])
-    ax.set_yticks(heights, [*(f"example {i + 1}" for i in range(len(g))), *steps])
+    ax.set_yticks(heights, [*(f"example {i + 1}" for i in range(len(g))), "average", *steps])
     ax.tick_params(axis="y", length=0)
-    for text, name in zip(ax.get_yticklabels()[len(g) :], steps, strict=True):
+    for text, name in zip(ax.get_yticklabels()[len(g) + 1 :], steps, strict=True):
         text.set(color=LOOKS[name]["color"], fontweight="bold")
     style.label(ax, x="weight w")
 
@@ -104,11 +104,9 @@ def _write_losses(
     head = -0.6 - 0.07 * (heights[-1] + 1.2)
     columns = {"before": (before, style.NEUTRAL)}
     columns |= {n: (_losses(step, g), LOOKS[n]["color"]) for n, step in steps.items()}
-    _cell(ax, 1, len(g) + 0.2, "average loss")
     for column, (name, (losses, color)) in enumerate(columns.items()):
         _cell(ax, column, head, name, color=color)
-        for row, height in enumerate([*heights[: len(g)], heights[-1]]):
-            # The last row is the average of those above.
+        for row, height in enumerate(heights[: len(g) + 1]):
             then, now = (x[row] if row < len(g) else x.mean() for x in (before, losses))
             change = verdict(then, now)
             look = {"bbox": {"facecolor": style.PAYS, "edgecolor": "none", "pad": 2}}

@@ -16,7 +16,7 @@ from torch import Tensor
 from consensus_lib.lab import style
 from consensus_lib.rules import Consensus, Mean, Rule
 
-VETO = Consensus()
+VETO, ABSTAIN = Consensus(), Consensus(zeros="abstain")
 LOOKS = {"mean": style.MEAN, "consensus": style.CONSENSUS}
 _STAYS = "D"
 _HEADROOM = 1.1
@@ -40,14 +40,16 @@ def draw_votes(
     Args:
         gradients: (N,), one an example, at the weight.
         weight: where the arrows start.
-        consensus: the rule drawn as consensus; None draws the mean alone.
+        consensus: the rule drawn as consensus, named "abstain" where its zeros do; None draws the
+            mean alone.
         limit: the axis shows -limit to +limit; None picks one that holds every arrow.
     """
     g = as_numbers(gradients)
     rules = named_rules(consensus)
     updates = [update_of(rule, g) for rule in rules.values()]
     rows = [f"example {i}: g = {signed(value)}" for i, value in enumerate(g, start=1)]
-    rows += [f"{name} = {signed(u)}" for name, u in zip(rules, updates, strict=True)]
+    named = ["mean", "abstain" if consensus == ABSTAIN else "consensus"]
+    rows += [f"{name} = {signed(u)}" for name, u in zip(named, updates, strict=False)]
     heights = [*range(len(g)), *(len(g) + 0.5 + i for i in range(len(rules)))]
     looks = [dict(style.MEAN, color=style.NEUTRAL)] * len(g) + [LOOKS[name] for name in rules]
     ends = [weight - step for step in (*g, *updates)]

@@ -83,14 +83,17 @@ def draw_answer(columns: Columns, comparison: Comparison) -> style.Picture:
             label=f"{name} is better ({tasks} tasks)",
         )
     ax.axhline(0, color=style.NEUTRAL, linewidth=1)
+    alike = places[differences == 0]
+    look = {"color": style.NEUTRAL, "linewidth": 5, "solid_capstyle": "butt"}
+    ax.plot(alike, 0 * alike, label=f"equal ({comparison.equal} tasks)", **look)
+    ax.axhspan(low, high, color="black", alpha=0.35, linewidth=0, label="its 95 % interval")
     ax.axhline(comparison.difference, color="black", linewidth=1.5, label="average over all tasks")
-    ax.axhspan(low, high, color="black", alpha=0.25, linewidth=0, label="its 95 % interval")
     ax.set(xlim=(-1, len(places)), ylim=(-1.03, 1.03))
     style.label(
         ax,
         f"Changed cells right: {comparison.rule} minus {comparison.baseline}, task by task",
         x="tasks, from the lowest difference to the highest",
-        y="difference, share of cells",
+        y="difference, share\nof changed cells",
     )
     style.add_legend(ax, loc="upper left")
     picture.alt = (
