@@ -9,6 +9,7 @@ import torch
 import consensus_lib as cl
 from consensus_lib.exercises import agreement as checks
 from consensus_lib.questions import Least, Sum, Votes
+from tests.refresh_notebooks import NOTEBOOKS
 
 
 def by_outcomes(voters, threshold):
@@ -132,6 +133,15 @@ def test_timid_refuses(answer, words):
     verdict = checks.check_timid(answer)
     assert not verdict
     assert any(part in verdict.message for part in words.split("|"))
+
+
+def test_the_objections_told_of_the_timid_rule():
+    torch.manual_seed(1)
+    g = torch.randint(-2, 4, (4, 5000, 8)).double()  # as section 3 draws them
+    update = g.sign().mean(dim=0) * g.abs().amin(dim=0)
+    objected = ((update * g).sum(dim=-1) < 0).any(dim=0).sum()
+    lesson = (NOTEBOOKS / "04_rules_of_agreement.ipynb").read_text(encoding="utf-8")
+    assert f"in {objected} of the 5000 batches it is" in lesson
 
 
 def test_timid_must_be_right_when_streamed():

@@ -38,11 +38,11 @@ LINES: Mapping[str, Mapping[str, Any]] = {
     ORDINARY: {**style.MEAN, "marker": "o"},
     "ours, consensus (veto)": {**style.CONSENSUS, "marker": "o"},
     "torch.func.vmap": {**_vmap, "marker": "s"},
-    "torch.func.vmap, chunks of 8": {**_vmap, "marker": "x"},
+    "torch.func.vmap, chunks of 8": {**_vmap, "marker": "x", "linestyle": ":"},
     "Opacus": {**_opacus, "marker": "^"},
     "BackPACK": {**_backpack, "marker": "v"},
     "TorchJD GradDrop": {**_torchjd, "marker": "D"},
-    "TorchJD UPGrad, autogram": {**_torchjd, "marker": "P"},
+    "TorchJD UPGrad, autogram": {**_torchjd, "marker": "P", "linestyle": "--"},
 }
 
 
@@ -171,26 +171,17 @@ def draw_time(costs: Sequence[Cost], titles: Mapping[str, str]) -> style.Picture
 
 
 def draw_memory(costs: Sequence[Cost], titles: Mapping[str, str]) -> style.Picture:
-    """Draw how much more than the ordinary step a step needs at its worst moment.
+    """Draw how much a step needs at its worst moment, above the state before it.
 
     Arguments and errors as for `draw_time`.
     """
     picture, panels = _panels(
-        costs, titles, "Peak memory above the ordinary step, in sizes of the model (log scale)"
+        costs, titles, "Peak memory of a step, in sizes of the model (log scale)"
     )
-    ordinary = {
-        (c.problem, c.batch): c.peak_bytes
-        for c in costs
-        if c.contender == ORDINARY and c.peak_bytes is not None
-    }
     for problem, ax in panels.items():
-        rows = [
-            (c, (c.peak_bytes - ordinary[problem, c.batch]) / c.parameter_bytes)
-            for c in costs
-            if c.problem == problem and c.peak_bytes is not None and (problem, c.batch) in ordinary
-        ]
-        ax.set_yscale("symlog", linthresh=1)
-        _draw_lines(ax, rows)
+        rows = [c for c in costs if c.problem == problem and c.peak_bytes is not None]
+        ax.set_yscale("log")
+        _draw_lines(ax, [(c, c.peak_bytes / c.parameter_bytes) for c in rows])
         style.label(ax, titles[problem], "batch (examples)", "sizes of the model")
     _finish(picture, panels)
     return picture

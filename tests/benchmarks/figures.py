@@ -19,7 +19,7 @@ def time_figure(results: Results) -> Picture:
 
 
 def memory_figure(results: Results) -> Picture:
-    """How much more memory than the ordinary step a step needs at its worst moment."""
+    """How much memory a step needs at its worst moment."""
     return draw_memory(_costs(results), _titles(results))
 
 
