@@ -196,5 +196,5 @@ def test_the_command_reports_a_quick_study(tmp_path, capsys):
     assert main(["report", *folder]) == 0
     out = capsys.readouterr().out
     assert "== main, held AdamW ==" in out
-    assert "changed-cell accuracy, after the last step; 1 tasks" in out
+    assert "changed-cell accuracy, after the last step\n" in out
     assert out.splitlines()[-1].endswith("a gain worth having is not ruled out.")

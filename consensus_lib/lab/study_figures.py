@@ -40,6 +40,7 @@ Column = tuple[str, float, Callable[[Comparison], str]]
 """Of the table beside a forest: its head, its width in inches, and the text for a comparison."""
 
 COUNTS: tuple[Column, ...] = (
+    ("tasks", 0.65, lambda c: str(c.tasks)),
     ("better", 0.7, lambda c: str(c.better)),
     ("equal", 0.7, lambda c: str(c.equal)),
     ("worse", 0.7, lambda c: str(c.worse)),

@@ -106,9 +106,9 @@ class Findings:
 
     @property
     def title(self) -> str:
-        """What is compared, when, and on how many tasks."""
-        tasks = self.on or f"{self.tasks} tasks"
-        return f"{self.measure.name}, {moment_in_words(self.moment)}; {tasks}"
+        """What is compared, when, and on which tasks if not on all."""
+        on = f"; {self.on}" if self.on else ""
+        return f"{self.measure.name}, {moment_in_words(self.moment)}{on}"
 
     def rows(self) -> list[dict[str, object]]:
         """A row a comparison, for a table; "left out" are tasks asked that give no difference."""
