@@ -12,7 +12,9 @@ from consensus_lib.exercises import Case, Verdict, check_function, not_yet, righ
 from consensus_lib.exercises import one_weight as checks
 from consensus_lib.lab.agreement_panel import FamilyOfRules
 from consensus_lib.lab.arc_lab import ArcLab
+from consensus_lib.lab.between_panel import Between
 from consensus_lib.lab.spirals_panel import Spirals
+from consensus_lib.study.running import Study
 from tests.oracle import consensus_veto
 from tests.refresh_notebooks import NOTEBOOKS, code_cells
 
@@ -83,6 +85,7 @@ PANELS = {
     "04_rules_of_agreement": ("panel", FamilyOfRules),
     "05_where_consensus_helps": ("panel", Spirals),
     "07_consensus_on_arc": ("lab", ArcLab),
+    "09_open_questions": ("panel", lambda: Between(Study().rates())),
 }
 
 
