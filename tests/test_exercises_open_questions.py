@@ -23,7 +23,7 @@ def test_a_silent_crowd():
 @pytest.mark.parametrize(
     ("answer", "hint"),
     [
-        (lambda p: silence(p) - 1, "the first voter agrees with nobody yet"),
+        (lambda p: silence(p) - 1, "the first voter may show either side"),
         (lambda p: 1 + math.ceil(math.log2(p)), "less is asked"),
         (lambda p: 7, "coins agree on"),
         (lambda p: None, "Not yet"),

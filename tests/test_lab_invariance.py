@@ -56,7 +56,9 @@ def test_draw_many_environments_shows_medians_spread_and_the_floor():
 def test_draw_environments_shows_points_by_label_and_signatures():
     data = spirals.draw_data(TINY, seed=0)
     picture = lab.draw_environments(data)
-    assert len(picture.axes) == 6
+    *_, key = picture.axes
+    assert len(picture.axes) == 2 * 3 + 1
+    assert key.get_ylabel() == "its numbers"
     inputs, labels = (part[0] for part in data.train)
     for label, dots in enumerate(picture.axes[0].collections):
         np.testing.assert_allclose(dots.get_offsets(), inputs[labels == label][:, :2], rtol=1e-6)
@@ -100,7 +102,9 @@ def test_draw_answers_is_the_share_of_signatures_that_say_one():
             return inputs[..., 2:3]
 
     picture = lab.draw_answers({"mean": RightHalf(), "consensus": FirstOfSignature()}, data)
-    by_place, by_signature = (ax.images[0].get_array() for ax in picture.axes)
+    *panels, key = picture.axes
+    assert [text.get_text() for text in key.get_yticklabels()] == ["all ●", "half", "all ▲"]
+    by_place, by_signature = (ax.images[0].get_array() for ax in panels)
     side = by_place.shape[1]
     assert (by_place[:, : side // 2] == 0).all()
     assert (by_place[:, side // 2 + 1 :] == 1).all()

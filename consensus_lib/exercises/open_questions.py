@@ -34,7 +34,7 @@ def _nudge_voters(case: Case, answer: float) -> str:
     if answer == case.expected - 1:
         if weights * 2.0 ** (1 - answer) == 1:
             return f"With {answer:g} voters coins still agree on exactly one weight: less is asked."
-        return "The floor is 2^(1-N), not 2^(-N): the first voter agrees with nobody yet."
+        return "The floor is 2^(1-N), not 2^(-N): the first voter may show either side."
     return f"With N voters, coins agree on {weights} x 2^(1-N) weights."
 
 
@@ -81,4 +81,4 @@ def _nudge_rise(rise: float, wanted: float, scales: list[float]) -> str:
         return "Scale the whole step to that length, not each weight's share of it."
     if rise < 0:
         return "After minus before, not before minus after."
-    return "Take some hundred directions from torch.randn, each scaled to the length asked."
+    return "Take a thousand directions from torch.randn, each scaled to the length asked."
