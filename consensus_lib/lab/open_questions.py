@@ -65,7 +65,7 @@ def draw_voters(columns: Columns, title: str = "") -> style.Picture:
 
     Args:
         columns: rows of the part "voters", of one moment.
-        title: above the panels, one for each rule that is trained.
+        title: above the panels, one for each rule that is trained; a single one has no name.
     """
     rules = [rule for rule, _ in _lines(columns)]
     figure, axes = style.new_figure(
@@ -87,7 +87,8 @@ def draw_voters(columns: Columns, title: str = "") -> style.Picture:
         ax.set_xticks(voters, [f"{count:.0f}" for count in voters])
         ax.set_yscale("log")
         ax.set_ylim(1e-6, 1.5)
-        style.label(ax, f"trained by {rule}", "voters N", "consensus ratio, live weights")
+        name = f"trained by {rule}" if len(rules) > 1 else ""
+        style.label(ax, name, "voters N", "consensus ratio, live weights")
     figure.alt = "Consensus ratio against the number of voters, with the coin-flip floor"
     return figure
 
