@@ -130,10 +130,11 @@ MAIN, *OTHERS = SETTINGS
 LEVEL = 0.1  # the training loss at which rules are compared, nats a cell
 
 _RATES = {"adamw": (0.001, 0.003, 0.01, 0.03), "sgd": (0.1, 0.3, 1.0, 3.0, 10.0)}
-_TUNING_CELLS = 600
+_TUNING_CELLS, _CONFIRMATION_CELLS = 600, 1000
 _DECAYS = (0.0, 0.001, 0.01, 0.1, 0.3, 1.0)
 _VOTERS = (2, 4, 8, 16, 32, 64)
 _FEW = (0, 1, 2)
+_CONFIRMED = ("mean", "consensus", "AND-mask", "random mask", "scaled mean")
 _OTHER_RULES = ("mean", "consensus", "abstain", "AND-mask", "random mask")
 
 
@@ -151,6 +152,13 @@ def tuning_tasks() -> tuple[str, ...]:
     """30 same-size tasks of the evaluation set with at most 600 training cells, at random."""
     fits = (task for task in task_ids("evaluation") if _is_small(task, _TUNING_CELLS))
     return _shuffled(fits)[:30]
+
+
+@cache
+def confirmation_tasks() -> tuple[str, ...]:
+    """The same-size tasks of the evaluation set with at most 1000 training cells, less the 30."""
+    fits = {task for task in task_ids("evaluation") if _is_small(task, _CONFIRMATION_CELLS)}
+    return _shuffled(fits - set(tuning_tasks()))
 
 
 def _is_small(task_id: str, cells: int) -> bool:
@@ -196,6 +204,10 @@ def _runs(
 
 def _job(task: str, setting: str, rule: str, rate: float, **more: object) -> Job:
     return Job(task, setting, rule, rate, SETTINGS[setting].weight_decay, **more)
+
+
+def _slow_mean(task: str, rates: Mapping[tuple[str, str], float], **more: object) -> Job:
+    return _job(task, MAIN, "mean", rates[MAIN, "consensus"], **more)
 
 
 # In the order in which they are run: what the verdict rests on comes first. Seeds above 1000 are
@@ -279,6 +291,21 @@ PARTS: Mapping[str, Part] = MappingProxyType(
         "others": Part(
             "other optimizers and a larger network, on a third of the tasks",
             lambda rates: _runs(rates, study_tasks()[:87], OTHERS, _OTHER_RULES, seeds=(0, 1)),
+        ),
+        "rate": Part(
+            "the mean at the learning rate of consensus: is it the rule, or the rate?",
+            lambda rates: [_slow_mean(task, rates) for task in study_tasks()],
+        ),
+        "confirmation": Part(
+            "a lead that was found by looking, on tasks that had no part in finding it",
+            lambda rates: [
+                job
+                for task in confirmation_tasks()
+                for job in (
+                    *_runs(rates, [task], [MAIN], _CONFIRMED, seeds=_FEW),
+                    _slow_mean(task, rates, seeds=_FEW),
+                )
+            ],
         ),
     }
 )
