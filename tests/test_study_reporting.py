@@ -19,6 +19,7 @@ from consensus_lib.study.reporting import (
     compare_at,
     compare_solved,
     finished,
+    joined,
     primary,
     reach,
     rows_at,
@@ -59,6 +60,13 @@ def test_only_tasks_with_every_rule_are_finished():
 def test_rules_come_in_the_order_of_the_plan():
     table = columns(zebra=HALF, abstain=HALF, consensus=HALF, mean=HALF)
     assert rules_of(table) == ["mean", "consensus", "abstain", "zebra"]
+
+
+def test_rows_of_another_part_join_under_a_name_of_their_own():
+    table = joined(columns(mean=HALF), columns(mean=shifted(0.2)), "slow mean")
+    (comparison,) = compare_at(table, "end").comparisons
+    assert (comparison.rule, comparison.tasks) == ("slow mean", 20)
+    assert comparison.difference == pytest.approx(0.2)
 
 
 def test_each_rule_is_compared_task_by_task():

@@ -33,6 +33,7 @@ __all__ = [
     "compare_at",
     "compare_solved",
     "finished",
+    "joined",
     "moment_in_words",
     "of_task",
     "primary",
@@ -128,6 +129,12 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> Columns:
     """Rows as `run_job` returns them, as columns; at least one row."""
     names = dict.fromkeys(name for row in rows for name in row)
     return Columns({name: np.array([row[name] for row in rows]) for name in names})
+
+
+def joined(columns: Columns, more: Columns, rule: str) -> Columns:
+    """The rows of both, with those of `more` as rows of a rule of this name."""
+    named = Columns(more | {"rule": np.full(len(more), rule)})
+    return Columns({name: np.concatenate([columns[name], named[name]]) for name in columns})
 
 
 def rules_of(columns: Columns) -> list[str]:
