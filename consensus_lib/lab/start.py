@@ -86,7 +86,9 @@ def draw_answer(columns: Columns, comparison: Comparison) -> style.Picture:
     alike = places[differences == 0]
     look = {"color": style.NEUTRAL, "linewidth": 5, "solid_capstyle": "butt"}
     ax.plot(alike, 0 * alike, label=f"equal ({comparison.equal} tasks)", **look)
-    ax.axhspan(low, high, color="black", alpha=0.35, linewidth=0, label="its 95 % interval")
+    ax.axhspan(
+        low, high, color="black", alpha=0.35, linewidth=0, label="95 % interval of the average"
+    )
     ax.axhline(comparison.difference, color="black", linewidth=1.5, label="average over all tasks")
     ax.set(xlim=(-1, len(places)), ylim=(-1.03, 1.03))
     style.label(
