@@ -108,6 +108,7 @@ class NotebookPage:
         self.page = page
         self.complaints: list[str] = []
         page.set_default_timeout(1000 * ANSWER_SECONDS)
+        expect.set_options(timeout=1000 * ANSWER_SECONDS)  # which the page's does not cover
         page.on("console", lambda m: self.complaints.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
