@@ -1,8 +1,6 @@
 """Figures: what they say and show, read from matplotlib's objects, never from pixels."""
 
 import struct
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import matplotlib as mpl
@@ -253,15 +251,6 @@ def test_user_settings_stay():
         assert min(text.get_fontsize() for text in all_text(picture)) >= 12
         assert to_hex(picture.axes[0].get_facecolor()) == "#ffffff"
         assert dict(mpl.rcParams) == before
-
-
-def test_no_pyplot():
-    code = (
-        "import sys, consensus_lib.lab.grids as g, consensus_lib.arc as a;"
-        "g.draw_task(a.load_task('a699fb00')).png();"
-        "sys.exit('matplotlib.pyplot' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_threads_draw_the_same_pictures():

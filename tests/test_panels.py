@@ -416,8 +416,12 @@ def _described(alt):
 
 def test_no_pyplot():
     code = (
-        "import sys, consensus_lib.lab.panel as p; from consensus_lib.lab import style;"
-        "p.Panel.draw = lambda self: style.new_figure(size=(2, 1))[0]; assert p.Panel({}).picture;"
+        "import sys, pkgutil, importlib; from consensus_lib import arc, lab\n"
+        "for module in pkgutil.iter_modules(lab.__path__, 'consensus_lib.lab.'):\n"
+        "    module.name.endswith('.environment') or importlib.import_module(module.name)\n"
+        "lab.panel.Panel.draw = lambda self: lab.style.new_figure(size=(2, 1))[0]\n"
+        "assert lab.panel.Panel({}).picture and lab.one_weight.draw_votes([1, 2]).png()\n"
+        "assert lab.grids.draw_task(arc.load_task('a699fb00')).png()\n"
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

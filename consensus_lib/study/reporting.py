@@ -233,7 +233,8 @@ def _findings(
     rule: str | None = None,
 ) -> Findings:
     """Compare each name, a rule or a group of tasks of one rule, on the tasks it is asked of."""
-    scores = scores_of(rows_at(columns, moment), measure.column)
+    rows = rows_at(columns, moment).where(rule=[baseline, *([rule] if rule else asked)])
+    scores = scores_of(rows, measure.column)
     of_baseline = scores.get(baseline, {})
     paired: dict[str, Scores] = {}
     for name, tasks in asked.items():
