@@ -20,6 +20,7 @@ from consensus_lib.study.reporting import (
     compare_solved,
     finished,
     joined,
+    named,
     primary,
     reach,
     rows_at,
@@ -63,7 +64,7 @@ def test_rules_come_in_the_order_of_the_plan():
 
 
 def test_rows_of_another_part_join_under_a_name_of_their_own():
-    table = joined(columns(mean=HALF), columns(mean=shifted(0.2)), "slow mean")
+    table = joined(columns(mean=HALF), named(columns(mean=shifted(0.2)), "slow mean"))
     (comparison,) = compare_at(table, "end").comparisons
     assert (comparison.rule, comparison.tasks) == ("slow mean", 20)
     assert comparison.difference == pytest.approx(0.2)

@@ -41,9 +41,10 @@ def draw_step(
 ) -> style.Picture:
     """Draw a row an example: its vote, where the steps of both rules land, and its loss there.
 
-    A vote is the arrow from w = 0 to -g_i, the optimum of the example; in the band around the
-    arrow's tip its loss is smaller than at 0. The axis shows weights up to 1.65, or 3.3 where a
-    vote is longer than 1.5; what lies beyond is cut off.
+    Below them stand the average of the losses, and the two steps. A vote is the arrow from w = 0
+    to -g_i, the optimum of the example; in the band around the arrow's tip its loss is smaller
+    than at 0. The axis shows weights up to 1.65, or 3.3 where a vote is longer than 1.5; what
+    lies beyond is cut off.
 
     Args:
         gradients: (N,), one an example, at w = 0; up to six stay readable.

@@ -35,6 +35,7 @@ __all__ = [
     "finished",
     "joined",
     "moment_in_words",
+    "named",
     "of_task",
     "primary",
     "reach",
@@ -131,10 +132,14 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> Columns:
     return Columns({name: np.array([row[name] for row in rows]) for name in names})
 
 
-def joined(columns: Columns, more: Columns, rule: str) -> Columns:
-    """The rows of both, with those of `more` as rows of a rule of this name."""
-    named = Columns(more | {"rule": np.full(len(more), rule)})
-    return Columns({name: np.concatenate([columns[name], named[name]]) for name in columns})
+def joined(*parts: Columns) -> Columns:
+    """The rows of several parts, one after another; all have the same columns."""
+    return Columns({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+
+def named(columns: Columns, rule: str) -> Columns:
+    """The rows, as those of a rule of this name."""
+    return Columns(columns | {"rule": np.full(len(columns), rule)})
 
 
 def rules_of(columns: Columns) -> list[str]:

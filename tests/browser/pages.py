@@ -7,6 +7,7 @@ from playwright.sync_api import Locator, Page, expect
 
 RUN_SECONDS = 300
 ANSWER_SECONDS = 20
+expect.set_options(timeout=1000 * ANSWER_SECONDS)
 
 # A cell with its code folded away has a number beside its output only.
 _FINISHED = """() => [...document.querySelectorAll('.jp-CodeCell')].every(cell =>
@@ -108,7 +109,6 @@ class NotebookPage:
         self.page = page
         self.complaints: list[str] = []
         page.set_default_timeout(1000 * ANSWER_SECONDS)
-        expect.set_options(timeout=1000 * ANSWER_SECONDS)  # which the page's does not cover
         page.on("console", lambda m: self.complaints.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
