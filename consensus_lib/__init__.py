@@ -3,10 +3,9 @@
     examples -> losses (B,) -> per-weight statistics -> rule -> update -> .grad -> optimizer
 
 Loss function, model and optimizer stay as they are; only the reduction changes. The ARC tasks
-are in `consensus_lib.arc`, the course's figures in `consensus_lib.lab`.
+are in `course.arc`, the course's figures in `course.figures`.
 """
 
-from consensus_lib import arc
 from consensus_lib.checks import GradientCheck, GradientMismatch, check_gradients
 from consensus_lib.gradients import per_example_gradients
 from consensus_lib.layers import layer_rule
@@ -47,7 +46,6 @@ __all__ = [
     "SmallestMagnitude",
     "Tape",
     "apply_update",
-    "arc",
     "backward",
     "check_gradients",
     "hold_masked_weights",

@@ -1,7 +1,7 @@
 """Rows as the study stores them, made up, for the tests of what is said of them."""
 
-from consensus_lib.study.plan import study_tasks
-from consensus_lib.study.reporting import columns_of
+from course.study.plan import study_tasks
+from course.study.reporting import columns_of
 
 STEPS = (0, 10, 30, 100, 200)
 LEVELS = (1.0, 0.3, 0.1)

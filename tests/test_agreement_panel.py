@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import consensus_lib as cl
-from consensus_lib.lab.agreement_panel import (
+from course.panels.agreement_panel import (
     WEIGHTS,
     FamilyOfRules,
     draw_examples,

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import consensus_lib as cl
-from consensus_lib.arc import Pair, augment_pairs
+from course import arc
+from course.arc import Pair, augment_pairs
 
 # No symmetry and every colour: all copies differ.
 PAIR = Pair([[0, 1, 2], [3, 4, 5]], [[5, 6, 7], [8, 9, 0]])
@@ -77,33 +78,33 @@ def test_an_unknown_augmentation_is_refused():
     with pytest.raises(ValueError, match="symmetries.*'flips'"):
         augment_pairs([PAIR], "flips")
     with pytest.raises(ValueError, match="pairs.*copies.*'all'"):
-        cl.arc.fit(cl.arc.load_task("3618c87e"), cl.Mean(), voters="all")
+        arc.fit(arc.load_task("3618c87e"), cl.Mean(), voters="all")
 
 
 def as_task(copies):
-    task = cl.arc.load_task("3618c87e")
-    return cl.arc.Task("by hand", tuple(copies), task.test)
+    task = arc.load_task("3618c87e")
+    return arc.Task("by hand", tuple(copies), task.test)
 
 
 def test_copies_vote_as_training_pairs_of_their_own():
-    task = cl.arc.load_task("3618c87e")
+    task = arc.load_task("3618c87e")
     copies, _ = augment_pairs(task.train, "symmetries")
-    ours = cl.arc.fit(task, cl.Consensus(), steps=4, augmentation="symmetries")
-    by_hand = cl.arc.fit(as_task(copies), cl.Consensus(), steps=4)
+    ours = arc.fit(task, cl.Consensus(), steps=4, augmentation="symmetries")
+    by_hand = arc.fit(as_task(copies), cl.Consensus(), steps=4)
     assert ours.loss == by_hand.loss
-    assert ours.floor[0] == 2.0 ** (1 - len(copies)) < cl.arc.fit(task, cl.Mean(), steps=1).floor[0]
+    assert ours.floor[0] == 2.0 ** (1 - len(copies)) < arc.fit(task, cl.Mean(), steps=1).floor[0]
 
 
 def test_a_pair_and_its_copies_can_vote_as_one():
-    task = cl.arc.load_task("3618c87e")
+    task = arc.load_task("3618c87e")
     settings = {"steps": 4, "augmentation": "symmetries", "voters": "pairs"}
-    consensus = cl.arc.fit(task, cl.Consensus(), **settings)
+    consensus = arc.fit(task, cl.Consensus(), **settings)
     assert consensus.floor[0] == 2.0 ** (1 - len(task.train))
     # the oracle: gradients by hand, the mean over each pair's copies, then the rule
     copies, origins = augment_pairs(task.train, "symmetries")
-    (batch,) = cl.arc.encode_pairs(copies)
-    model = cl.arc.fit(task, cl.Consensus(), stop=lambda history: True).model
-    gradients = cl.per_example_gradients(model, cl.arc.cell_loss, batch.inputs, batch.targets)
+    (batch,) = arc.encode_pairs(copies)
+    model = arc.fit(task, cl.Consensus(), stop=lambda history: True).model
+    gradients = cl.per_example_gradients(model, arc.cell_loss, batch.inputs, batch.targets)
     agreed = total = 0
     members = [[i for i, origin in enumerate(origins) if origin == pair] for pair in range(3)]
     for stack in gradients.values():
@@ -114,15 +115,15 @@ def test_a_pair_and_its_copies_can_vote_as_one():
 
 
 def test_without_copies_it_does_not_matter_who_votes():
-    task = cl.arc.load_task("3618c87e")
-    ours, theirs = (cl.arc.fit(task, cl.Mean(), steps=3, voters=v) for v in ("pairs", "copies"))
+    task = arc.load_task("3618c87e")
+    ours, theirs = (arc.fit(task, cl.Mean(), steps=3, voters=v) for v in ("pairs", "copies"))
     assert ours.loss == theirs.loss
 
 
 def test_zeroing_unseen_colours_knows_the_copies():
-    task = cl.arc.load_task("3618c87e")
+    task = arc.load_task("3618c87e")
     plain, recoloured = (
-        cl.arc.fit(task, cl.Mean(), steps=1, zero_unseen=True, augmentation=augmentation)
+        arc.fit(task, cl.Mean(), steps=1, zero_unseen=True, augmentation=augmentation)
         for augmentation in ("none", "colours")
     )
     assert not plain.model.layers[0].weight[:, 8].any()
@@ -132,4 +133,4 @@ def test_zeroing_unseen_colours_knows_the_copies():
 @pytest.mark.parametrize("device", ["gpu", "cuda:99"])
 def test_a_device_that_is_not_there_is_named(device):
     with pytest.raises(ValueError, match=f"{device}.*'cpu'"):
-        cl.arc.fit(cl.arc.load_task("3618c87e"), cl.Mean(), device=device)
+        arc.fit(arc.load_task("3618c87e"), cl.Mean(), device=device)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from consensus_lib.arc import (
+from course.arc import (
     Pair,
     Task,
     TinyConv,

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import consensus_lib as cl
-from consensus_lib.arc import Pair, Task, cell_loss, encode_pairs, fitting
+from course import arc
+from course.arc import Pair, Task, cell_loss, encode_pairs, fitting
 
 RULES = [cl.Mean(), cl.Consensus(), cl.Consensus(zeros="abstain"), cl.AndMask()]
 
@@ -33,15 +34,15 @@ def same_run(a, b):
 
 @pytest.mark.parametrize("rule", RULES, ids=repr)
 def test_the_trainer_cannot_reach_a_test_output(rule):
-    task = cl.arc.load_task("3618c87e")
+    task = arc.load_task("3618c87e")
     wrong = tuple(Pair(pair.input, 9 - pair.output) for pair in task.test)
-    known = cl.arc.fit(task, rule, steps=8)
-    same_run(known, cl.arc.fit(task.hidden(), rule, steps=8))
-    same_run(known, cl.arc.fit(Task(task.id, task.train, wrong), rule, steps=8))
+    known = arc.fit(task, rule, steps=8)
+    same_run(known, arc.fit(task.hidden(), rule, steps=8))
+    same_run(known, arc.fit(Task(task.id, task.train, wrong), rule, steps=8))
 
 
 def test_hidden_outputs_give_predictions_but_no_scores():
-    history = cl.arc.fit(recolour(0).hidden(), cl.Mean(), steps=2)
+    history = arc.fit(recolour(0).hidden(), cl.Mean(), steps=2)
     assert [p.shape for p in history.final.predictions] == [(5, 4), (3, 5)]
     assert history.final.scores == ()
     assert not history.final.exact
@@ -52,7 +53,7 @@ def test_hidden_outputs_give_predictions_but_no_scores():
 @pytest.mark.parametrize("rule", RULES[:2], ids=repr)
 def test_a_simple_rule_is_learned_and_the_metrics_are_those_of_the_model(rule):
     task = recolour(0)
-    history = cl.arc.fit(task, rule, steps=120)
+    history = arc.fit(task, rule, steps=120)
     assert history.loss[-1] < 0.2 < history.loss[0]
     assert history.final.changed_cell_accuracy >= 0.9
     with torch.no_grad():
@@ -64,7 +65,7 @@ def test_a_simple_rule_is_learned_and_the_metrics_are_those_of_the_model(rule):
 
 def test_accuracies_are_over_the_cells_of_all_test_pairs():
     task = recolour(1)
-    history = cl.arc.fit(task, cl.Mean(), steps=3)
+    history = arc.fit(task, cl.Mean(), steps=3)
     right, cells, right_changed, changed = 0, 0, 0, 0
     for prediction, pair in zip(history.final.predictions, task.test, strict=True):
         right += int((prediction == pair.output).sum())
@@ -77,29 +78,27 @@ def test_accuracies_are_over_the_cells_of_all_test_pairs():
 
 def test_the_examination_of_a_step_is_of_the_weights_before_it():
     seen = []
-    history = cl.arc.fit(
+    history = arc.fit(
         recolour(0), cl.Mean(), steps=3, on_step=lambda step, report, exam: seen.append(exam)
     )
-    shorter = cl.arc.fit(recolour(0), cl.Mean(), steps=2)
+    shorter = arc.fit(recolour(0), cl.Mean(), steps=2)
     assert seen == history.examinations
     assert shorter.final.loss == history.test_loss[2]
 
 
 def test_seeds_pair_the_rules_and_leave_the_random_state_alone():
     state = torch.get_rng_state()
-    first = [cl.arc.fit(recolour(0), rule, steps=1, seed=3).loss[0] for rule in RULES]
+    first = [arc.fit(recolour(0), rule, steps=1, seed=3).loss[0] for rule in RULES]
     assert len(set(first)) == 1
-    assert cl.arc.fit(recolour(0), cl.Mean(), steps=1, seed=4).loss[0] != first[0]
+    assert arc.fit(recolour(0), cl.Mean(), steps=1, seed=4).loss[0] != first[0]
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_held_weights_stand_still_where_adam_would_move_them():
     task, moved = recolour(0), {}
     for hold in (False, True):
-        now = cl.arc.fit(task, cl.Consensus(), steps=1, hold_masked=hold, weight_decay=0.1)
-        start = cl.arc.fit(
-            task, cl.Consensus(), steps=1, hold_masked=hold, stop=lambda history: True
-        )
+        now = arc.fit(task, cl.Consensus(), steps=1, hold_masked=hold, weight_decay=0.1)
+        start = arc.fit(task, cl.Consensus(), steps=1, hold_masked=hold, stop=lambda history: True)
         changes = [
             (a != b).flatten()
             for a, b in zip(now.model.parameters(), start.model.parameters(), strict=True)
@@ -112,7 +111,7 @@ def test_held_weights_stand_still_where_adam_would_move_them():
 
 def test_unseen_colours_can_start_at_zero():
     plain, zeroed = (
-        cl.arc.fit(recolour(0), cl.Mean(), steps=2, zero_unseen=flag) for flag in (False, True)
+        arc.fit(recolour(0), cl.Mean(), steps=2, zero_unseen=flag) for flag in (False, True)
     )
     assert zeroed.model.layers[0].weight[:, 5].abs().sum() == 0
     assert plain.model.layers[0].weight[:, 5].abs().sum() > 0
@@ -121,7 +120,7 @@ def test_unseen_colours_can_start_at_zero():
 
 def test_a_run_that_diverges_keeps_what_it_saw():
     with pytest.raises(cl.Diverged, match="step") as caught:
-        cl.arc.fit(recolour(0), cl.Mean(), steps=50, optimizer="sgd", learning_rate=1e20)
+        arc.fit(recolour(0), cl.Mean(), steps=50, optimizer="sgd", learning_rate=1e20)
     history = caught.value.history
     assert len(history.examinations) == len(history) >= 1
     assert history.stopped == "diverged"
@@ -129,15 +128,15 @@ def test_a_run_that_diverges_keeps_what_it_saw():
 
 def test_bad_settings_and_tasks_are_refused():
     with pytest.raises(ValueError, match="adam.*sgd.*'lion'"):
-        cl.arc.fit(recolour(0), cl.Mean(), optimizer="lion")
+        arc.fit(recolour(0), cl.Mean(), optimizer="lion")
     grows = Task("grows", (Pair([[1]], [[1, 1]]),), (Pair([[1]], [[1, 1]]),))
     with pytest.raises(ValueError, match="same_size"):
-        cl.arc.fit(grows, cl.Mean())
+        arc.fit(grows, cl.Mean())
 
 
 @pytest.mark.cuda
 def test_on_a_gpu_a_run_starts_from_the_same_weights():
-    runs = [cl.arc.fit(recolour(0), cl.Consensus(), steps=3, device=d) for d in ("cpu", "cuda")]
+    runs = [arc.fit(recolour(0), cl.Consensus(), steps=3, device=d) for d in ("cpu", "cuda")]
     assert runs[0].loss == pytest.approx(runs[1].loss, rel=1e-3)
 
 

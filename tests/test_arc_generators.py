@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from consensus_lib.arc import GENERATED_TASKS, Task, generate_pairs, load_task
-from consensus_lib.arc.generators import solve
+from course.arc import GENERATED_TASKS, Task, generate_pairs, load_task
+from course.arc.generators import solve
 
 tasks = pytest.mark.parametrize("task_id", GENERATED_TASKS)
 

@@ -17,10 +17,10 @@ from types import SimpleNamespace
 import ipywidgets
 import pytest
 
-import consensus_lib as cl
-from consensus_lib.lab import arc_lab
-from consensus_lib.lab.arc_lab import ArcLab
-from consensus_lib.lab.arc_runs import Settings
+from course import arc
+from course.figures.arc_runs import Settings
+from course.panels import arc_lab
+from course.panels.arc_lab import ArcLab
 
 PATIENCE = 60
 LONG = {"task": "3618c87e", "steps": 2000, "seeds": 5}
@@ -396,7 +396,7 @@ def test_the_table_and_the_lines_are_on_the_panel(lab):
     run(lab)
     shown = " ".join(w.value for w in widgets_in(lab.widget))
     assert f"{lab.runs[0].records[0].loss[-1]:.3g}" in shown
-    assert "cl.arc.load_task(&#x27;3618c87e&#x27;)" in shown
+    assert "arc.load_task(&#x27;3618c87e&#x27;)" in shown
 
 
 @pytest.mark.parametrize("costs", [[0.03], [0.02, 0.3, 0.05]])
@@ -477,5 +477,5 @@ def test_the_notebook_keeps_a_picture_of_the_runs(lab):
 
 def test_twelve_tasks_are_offered():
     options = [value for _, value in ArcLab().controls["task"].options]
-    assert options == list(cl.arc.teaching_task_ids())
+    assert options == list(arc.teaching_task_ids())
     assert arc_lab._HARD in options

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from matplotlib.collections import QuadMesh
 
-import consensus_lib as cl
-from consensus_lib.lab import style
-from consensus_lib.lab.arc_picture import draw_lab
-from consensus_lib.lab.arc_runs import ArcRun, Settings
+from course import arc
+from course.figures import style
+from course.figures.arc_picture import draw_lab
+from course.figures.arc_runs import ArcRun, Settings
 
 QUICK = Settings(task="3618c87e", steps=4)
-TASK = cl.arc.load_task("3618c87e")
+TASK = arc.load_task("3618c87e")
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_the_newest_prediction_stands_beside_the_target(runs):
 
 
 def test_a_prediction_for_another_task_is_not_shown(runs):
-    other = cl.arc.load_task("a699fb00")
+    other = arc.load_task("a699fb00")
     picture = axes_of(draw_lab(other, runs, 4))
     assert np.array_equal(cells(picture["prediction"]), other.test[0].input)
 
@@ -104,7 +104,7 @@ def test_drawing_on_the_picture_before_shows_the_same(runs):
     assert again is before
     assert again.png() == draw_lab(TASK, runs, 4).png()
     assert draw_lab(TASK, runs, 5, before) is not before
-    assert draw_lab(cl.arc.load_task("a699fb00"), runs, 4, before) is not before
+    assert draw_lab(arc.load_task("a699fb00"), runs, 4, before) is not before
 
 
 def test_the_axes_hold_every_step_and_loss_of_ended_runs():

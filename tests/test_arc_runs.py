@@ -9,7 +9,8 @@ from dataclasses import fields, replace
 import pytest
 
 import consensus_lib as cl
-from consensus_lib.lab.arc_runs import RULES, ArcRun, Settings, export, tabulate
+from course import arc
+from course.figures.arc_runs import RULES, ArcRun, Settings, export, tabulate
 
 QUICK = Settings(task="3618c87e", steps=4)
 HIDDEN = '{"train": [{"input": [[1, 0]], "output": [[2, 0]]}], "test": [{"input": [[1, 1]]}]}'
@@ -40,7 +41,7 @@ def trained(settings, number=1):
 
 
 def test_defaults_are_those_of_fit():
-    history = cl.arc.fit(cl.arc.load_task("a699fb00"), cl.Consensus(), steps=2)
+    history = arc.fit(arc.load_task("a699fb00"), cl.Consensus(), steps=2)
     run = trained(replace(Settings(), steps=2))
     assert run.records[0].loss == history.loss
     assert Settings().steps == 200
@@ -53,7 +54,7 @@ def test_a_run_has_the_numbers_of_fit(settings):
     own = ("task", "rule", "zeros", "threshold", "p", "seeds")
     arguments = {f.name: getattr(settings, f.name) for f in fields(Settings) if f.name not in own}
     for seed, record in zip(settings.seeds, run.records, strict=True):
-        history = cl.arc.fit(cl.arc.load_task("3618c87e"), rule, seed=seed, **arguments)
+        history = arc.fit(arc.load_task("3618c87e"), rule, seed=seed, **arguments)
         for name in ("loss", "consensus_ratio", "floor", "test_loss", "test_cell_accuracy"):
             assert getattr(record, name) == getattr(history, name), name
         assert record.examination.loss == history.final.loss

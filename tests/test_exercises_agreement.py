@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import consensus_lib as cl
-from consensus_lib.exercises import agreement as checks
 from consensus_lib.questions import Least, Sum, Votes
+from course.checks import agreement as checks
 from tests.refresh_notebooks import NOTEBOOKS
 
 

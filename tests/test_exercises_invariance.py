@@ -7,7 +7,7 @@ from collections import defaultdict
 import pytest
 import torch
 
-from consensus_lib.exercises import invariance as checks
+from course.checks import invariance as checks
 
 
 def by_outcomes(environments, shortcuts):

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import consensus_lib as cl
-from consensus_lib.arc import load_task
-from consensus_lib.exercises import study as checks
-from consensus_lib.study.plan import Budget, Job, study_tasks
-from consensus_lib.study.reporting import columns_of, primary
-from consensus_lib.study.running import run_job
+from course.arc import load_task
+from course.checks import study as checks
+from course.study.plan import Budget, Job, study_tasks
+from course.study.reporting import columns_of, primary
+from course.study.running import run_job
 from tests.study_rows import rows_of
 
 TINY = Budget(steps=3, checkpoints=(0, 3))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import consensus_lib as cl
-from consensus_lib.exercises import two_weights as checks
+from course.checks import two_weights as checks
 
 
 @pytest.mark.parametrize(

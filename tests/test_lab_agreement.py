@@ -11,8 +11,8 @@ import torch
 from matplotlib.colors import to_hex
 
 import consensus_lib as cl
-from consensus_lib.lab import agreement as lab
-from consensus_lib.lab import style
+from course.figures import agreement as lab
+from course.figures import style
 from tests import oracle
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks" / "04_rules_of_agreement.ipynb"

@@ -9,8 +9,8 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 
-from consensus_lib.lab import costs, style
-from consensus_lib.lab.costs import Cost, count_numbers
+from course.figures import costs, style
+from course.figures.costs import Cost, count_numbers
 from tests.benchmarks.contenders import CONTENDERS, ORDINARY, OURS
 
 MIB = 2**20

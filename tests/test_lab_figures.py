@@ -11,8 +11,8 @@ from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.text import Text
 
-from consensus_lib.arc import Pair, load_task, task_ids
-from consensus_lib.lab import grids, style
+from course.arc import Pair, load_task, task_ids
+from course.figures import grids, style
 
 OFFICIAL = [
     *("#000000", "#0074d9", "#ff4136", "#2ecc40", "#ffdc00"),

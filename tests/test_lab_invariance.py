@@ -8,10 +8,10 @@ import torch
 from matplotlib.colors import to_hex
 
 import consensus_lib as cl
-from consensus_lib.lab import invariance as lab
-from consensus_lib.lab import style
-from consensus_lib.toys import spirals
-from consensus_lib.toys.spirals_study import Run
+from course.figures import invariance as lab
+from course.figures import style
+from course.toys import spirals
+from course.toys.spirals_study import Run
 
 TINY = spirals.Recipe(environments=3, dimensions=2, examples=8, width=8, steps=6)
 

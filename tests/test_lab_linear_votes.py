@@ -3,7 +3,7 @@
 import torch
 from matplotlib.colors import to_hex
 
-from consensus_lib.lab import linear_votes
+from course.figures import linear_votes
 from tests.oracle import consensus_veto
 
 

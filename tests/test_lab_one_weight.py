@@ -9,9 +9,9 @@ import torch
 from matplotlib.text import Text
 
 from consensus_lib import Consensus
-from consensus_lib.lab import style
-from consensus_lib.lab.one_step import draw_step, who_pays
-from consensus_lib.lab.one_weight import draw_losses, draw_path, draw_votes
+from course.figures import style
+from course.figures.one_step import draw_step, who_pays
+from course.figures.one_weight import draw_losses, draw_path, draw_votes
 
 ABSTAIN = Consensus(zeros="abstain")
 STEPS = np.linspace(0.0, -0.6, 31)

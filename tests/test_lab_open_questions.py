@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from consensus_lib.arc import TinyConv, cell_loss, encode_pairs, load_task
-from consensus_lib.lab import open_questions
-from consensus_lib.lab.between_panel import Between, draw_line
-from consensus_lib.study.between import Line, line_between
-from consensus_lib.study.networks import Architecture
-from consensus_lib.study.plan import MAIN, Budget, Setting
-from consensus_lib.study.rules import MAIN_RULES
-from consensus_lib.study.store import Columns
-from consensus_lib.study.trials import Trainer, Trial
+from course.arc import TinyConv, cell_loss, encode_pairs, load_task
+from course.figures import open_questions
+from course.panels.between_panel import Between, draw_line
+from course.study.between import Line, line_between
+from course.study.networks import Architecture
+from course.study.plan import MAIN, Budget, Setting
+from course.study.rules import MAIN_RULES
+from course.study.store import Columns
+from course.study.trials import Trainer, Trial
 
 TASK = load_task("4258a5f9")
 PATIENCE = 120

@@ -5,12 +5,13 @@ import math
 import pytest
 
 import consensus_lib as cl
-from consensus_lib.lab import style
-from consensus_lib.lab.curves import PANELS, draw_curves
-from consensus_lib.lab.runs import fit_all
-from consensus_lib.lab.tables import Table
+from course import arc
+from course.figures import style
+from course.figures.curves import PANELS, draw_curves
+from course.figures.runs import fit_all
+from course.figures.tables import Table
 
-TASK = cl.arc.load_task("3618c87e")
+TASK = arc.load_task("3618c87e")
 
 
 def history(values, floor=0.25):
@@ -32,8 +33,8 @@ def test_runs_come_back_in_order_and_one_bad_run_is_kept_as_it_was(capsys):
         {"task": TASK, "rule": cl.Consensus(), "seed": 2, "steps": 3},
     ]
     good, bad, other = fit_all(jobs)
-    assert good.loss == pytest.approx(cl.arc.fit(**jobs[0]).loss)
-    assert other.loss == pytest.approx(cl.arc.fit(**jobs[2]).loss)
+    assert good.loss == pytest.approx(arc.fit(**jobs[0]).loss)
+    assert other.loss == pytest.approx(arc.fit(**jobs[2]).loss)
     assert bad.stopped == "diverged"
     assert "0/3" in capsys.readouterr().out
 

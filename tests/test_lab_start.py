@@ -15,15 +15,16 @@ from matplotlib.colors import to_hex
 from packaging.requirements import Requirement
 
 import consensus_lib as cl
-from consensus_lib.arc import tasks
-from consensus_lib.lab import environment, style
-from consensus_lib.lab.environment import Finding, look, needed_packages, report
-from consensus_lib.lab.start import draw_answer, draw_learning
-from consensus_lib.study.reporting import primary
-from consensus_lib.study.store import Columns
-from consensus_lib.toys.basins import kinds_of_ends
-from consensus_lib.toys.landscapes import LANDSCAPES
-from consensus_lib.toys.paths import side_by_side
+from course import arc
+from course.arc import tasks
+from course.figures import environment, style
+from course.figures.environment import Finding, look, needed_packages, report
+from course.figures.start import draw_answer, draw_learning
+from course.study.reporting import primary
+from course.study.store import Columns
+from course.toys.basins import kinds_of_ends
+from course.toys.landscapes import LANDSCAPES
+from course.toys.paths import side_by_side
 from tests.refresh_notebooks import NOTEBOOKS
 
 FILE, ROOT = environment.__file__, environment.ROOT
@@ -179,9 +180,9 @@ def shown(ax):
 
 
 def test_learning_shows_every_prediction_and_counts_its_wrong_cells():
-    task = cl.arc.load_task("3618c87e")
+    task = arc.load_task("3618c87e")
     rules = {"mean": cl.Mean(), "consensus": cl.Consensus()}
-    runs = {name: cl.arc.fit(task, rule, steps=6) for name, rule in rules.items()}
+    runs = {name: arc.fit(task, rule, steps=6) for name, rule in rules.items()}
     picture = draw_learning(task, runs, steps=(0, 4))
     rows = np.array(picture.axes).reshape(2, 4)
     target = task.test[0].output
@@ -198,8 +199,8 @@ def test_learning_shows_every_prediction_and_counts_its_wrong_cells():
 
 
 def test_a_solved_grid_is_all_right():
-    task = cl.arc.load_task("3618c87e")
-    run = cl.arc.fit(task, cl.Mean(), steps=1)
+    task = arc.load_task("3618c87e")
+    run = arc.fit(task, cl.Mean(), steps=1)
     run.final.predictions[0][:] = task.test[0].output
     *_, last, _ = draw_learning(task, {"mean": run}, steps=(0,)).axes
     assert last.get_xlabel() == "all right"

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 
-from consensus_lib.lab import study_figures as figures
-from consensus_lib.lab import style
-from consensus_lib.lab.study_panel import StudyPanel
-from consensus_lib.study.inference import holm
-from consensus_lib.study.plan import study_tasks
-from consensus_lib.study.reporting import columns_of, compare_at
-from consensus_lib.study.rules import MAIN_RULES
+from course.figures import study_figures as figures
+from course.figures import style
+from course.panels.study_panel import StudyPanel
+from course.study.inference import holm
+from course.study.plan import study_tasks
+from course.study.reporting import columns_of, compare_at
+from course.study.rules import MAIN_RULES
 from tests.study_rows import LEVELS, STEPS, columns, rows_of
 
 TASKS = 30

@@ -6,13 +6,13 @@ import torch
 from matplotlib.colors import to_hex
 
 import consensus_lib as cl
-from consensus_lib.lab import style
-from consensus_lib.lab import two_weights as lab
-from consensus_lib.lab.two_weights_descent import draw_descent, where_it_ends
-from consensus_lib.lab.two_weights_panel import RULES
-from consensus_lib.toys.basins import grid_of_starts, kinds_of_ends
-from consensus_lib.toys.landscapes import LANDSCAPES
-from consensus_lib.toys.paths import side_by_side
+from course.figures import style
+from course.figures import two_weights as lab
+from course.figures.two_weights_descent import draw_descent, where_it_ends
+from course.panels.two_weights_panel import RULES
+from course.toys.basins import grid_of_starts, kinds_of_ends
+from course.toys.landscapes import LANDSCAPES
+from course.toys.paths import side_by_side
 
 PATCH, WAVES = LANDSCAPES["patchwork"], LANDSCAPES["waves"]
 MEAN_AND_CONSENSUS = {"mean": cl.Mean(), "consensus": cl.Consensus()}

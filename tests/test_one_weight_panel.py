@@ -6,9 +6,9 @@ import nbformat
 import pytest
 import torch
 
-from consensus_lib.lab.one_step import draw_step
-from consensus_lib.lab.one_weight_panel import Gradients, OneWeight
 from consensus_lib.rules import Consensus
+from course.figures.one_step import draw_step
+from course.panels.one_weight_panel import Gradients, OneWeight
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks" / "01_one_weight.ipynb"
 

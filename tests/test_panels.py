@@ -9,9 +9,9 @@ from typing import ClassVar
 import ipywidgets as widgets
 import pytest
 
-from consensus_lib.lab import panel as panels
-from consensus_lib.lab import style
-from consensus_lib.lab.panel import Panel
+from course.figures import style
+from course.panels import panel as panels
+from course.panels.panel import Panel
 
 SECONDS = 20
 
@@ -416,12 +416,13 @@ def _described(alt):
 
 def test_no_pyplot():
     code = (
-        "import sys, pkgutil, importlib; from consensus_lib import arc, lab\n"
-        "for module in pkgutil.iter_modules(lab.__path__, 'consensus_lib.lab.'):\n"
-        "    module.name.endswith('.environment') or importlib.import_module(module.name)\n"
-        "lab.panel.Panel.draw = lambda self: lab.style.new_figure(size=(2, 1))[0]\n"
-        "assert lab.panel.Panel({}).picture and lab.one_weight.draw_votes([1, 2]).png()\n"
-        "assert lab.grids.draw_task(arc.load_task('a699fb00')).png()\n"
+        "import sys, pkgutil, importlib; from course import arc, figures, panels\n"
+        "for room in (figures, panels):\n"
+        "    for module in pkgutil.iter_modules(room.__path__, room.__name__ + '.'):\n"
+        "        module.name.endswith('.environment') or importlib.import_module(module.name)\n"
+        "panels.panel.Panel.draw = lambda self: figures.style.new_figure(size=(2, 1))[0]\n"
+        "assert panels.panel.Panel({}).picture and figures.one_weight.draw_votes([1, 2]).png()\n"
+        "assert figures.grids.draw_task(arc.load_task('a699fb00')).png()\n"
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,8 +7,8 @@ import time
 import pytest
 
 import consensus_lib as cl
-from consensus_lib.lab.spirals_panel import RULES, Spirals
-from consensus_lib.toys import spirals
+from course.panels.spirals_panel import RULES, Spirals
+from course.toys import spirals
 
 PATIENCE = 60
 CHANGES = {

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consensus_lib.study.comparing import compare, pair, scores_of
-from consensus_lib.study.inference import Bootstrap, holm, p_different
+from course.study.comparing import compare, pair, scores_of
+from course.study.inference import Bootstrap, holm, p_different
 
 MARGIN = 0.125
 

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import consensus_lib as cl
-from consensus_lib.arc import Pair, TinyConv, cell_loss, encode_pairs
-from consensus_lib.study.networks import Architecture, Cells, Differentiable, Networks
+from course import arc
+from course.arc import Pair, TinyConv, cell_loss, encode_pairs
+from course.study.networks import Architecture, Cells, Differentiable, Networks
 
 
 def random_pairs(source, count):
@@ -67,7 +68,7 @@ def test_weights_survive_the_way_to_tensors_and_back():
 
 
 def test_a_row_of_the_stack_is_what_the_library_calls_a_gradient():
-    task = cl.arc.load_task("4258a5f9")
+    task = arc.load_task("4258a5f9")
     architecture = Architecture(8, 2)
     _, stack = Differentiable(
         architecture, architecture.first_weights([3]), Cells(task.train)

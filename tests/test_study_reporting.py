@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from consensus_lib.arc import load_task
-from consensus_lib.study.__main__ import main
-from consensus_lib.study.plan import study_tasks
-from consensus_lib.study.remarks import copied_cells, observations, rises
-from consensus_lib.study.reporting import (
+from course.arc import load_task
+from course.study.__main__ import main
+from course.study.plan import study_tasks
+from course.study.remarks import copied_cells, observations, rises
+from course.study.reporting import (
     CHANGED,
     EXACT,
     LEVEL,

@@ -6,13 +6,13 @@ from collections import Counter
 
 import pytest
 
-from consensus_lib.arc import load_task
-from consensus_lib.study import __main__ as command
-from consensus_lib.study import running
-from consensus_lib.study.__main__ import QUICK_BUDGET, main
-from consensus_lib.study.plan import PARTS, SETTINGS, Budget, study_tasks, tuning_tasks
-from consensus_lib.study.rules import MAIN_RULES, RELATIVES, SCALED_MEAN
-from consensus_lib.study.running import FOLDER, Study
+from course.arc import load_task
+from course.study import __main__ as command
+from course.study import running
+from course.study.__main__ import QUICK_BUDGET, main
+from course.study.plan import PARTS, SETTINGS, Budget, study_tasks, tuning_tasks
+from course.study.rules import MAIN_RULES, RELATIVES, SCALED_MEAN
+from course.study.running import FOLDER, Study
 
 TINY = Budget(steps=2, checkpoints=(0, 2), levels=(10.0,))
 
@@ -97,7 +97,7 @@ def test_results_of_another_plan_are_not_mixed(tuned):
 
 
 def test_flatness_is_measured_where_the_loss_is_reached(tmp_path, monkeypatch):
-    monkeypatch.setattr("consensus_lib.study.flatness.LEVEL", 2.2)
+    monkeypatch.setattr("course.study.flatness.LEVEL", 2.2)
     job = PARTS["flatness"].jobs(
         {("held AdamW", rule): 0.01 for rule in ("mean", "consensus", "AND-mask", "random mask")}
     )[0]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consensus_lib.study.store import Columns, Store
+from course.study.store import Columns, Store
 
 NAMES = ("task", "seed", "value", "ended")
 JOBS = [

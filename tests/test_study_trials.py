@@ -1,4 +1,4 @@
-"""A trial of the study is the run that `consensus_lib.arc.fit` makes, several seeds at once."""
+"""A trial of the study is the run that `course.arc.fit` makes, several seeds at once."""
 
 import math
 
@@ -6,11 +6,12 @@ import pytest
 import torch
 
 import consensus_lib as cl
-from consensus_lib.study.plan import Budget, Setting
-from consensus_lib.study.rules import RULES, SCALED_MEAN
-from consensus_lib.study.trials import Trainer, Trial, run_trial
+from course import arc
+from course.study.plan import Budget, Setting
+from course.study.rules import RULES, SCALED_MEAN
+from course.study.trials import Trainer, Trial, run_trial
 
-TASK = cl.arc.load_task("4258a5f9")
+TASK = arc.load_task("4258a5f9")
 BUDGET = Budget(steps=6, checkpoints=(0, 3, 6), levels=(2.2, 0.001), fitted=0.0001)
 OPTIMIZERS = {
     "held": Setting(width=6, depth=2),
@@ -22,7 +23,7 @@ OPTIMIZERS = {
 def fitted(rule, setting, seed, rate):
     if isinstance(rule, cl.RandomMask):
         rule = cl.RandomMask(generator=torch.Generator().manual_seed(seed))
-    return cl.arc.fit(
+    return arc.fit(
         TASK,
         rule,
         steps=BUDGET.steps + 1,

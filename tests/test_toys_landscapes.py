@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import consensus_lib as cl
-from consensus_lib.toys import basins
-from consensus_lib.toys.landscapes import LANDSCAPES, Waves, Wells, hessians, kind_of, patchwork
-from consensus_lib.toys.paths import OPTIMIZERS, descend, side_by_side
+from course.toys import basins
+from course.toys.landscapes import LANDSCAPES, Waves, Wells, hessians, kind_of, patchwork
+from course.toys.paths import OPTIMIZERS, descend, side_by_side
 
 THREE = patchwork((0.5, -1.0), (-1.0, 1.5), (10.0, 75.0, 130.0))
 ALL = {**LANDSCAPES, "three examples": THREE}

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import consensus_lib as cl
-from consensus_lib.toys import linear
+from course.toys import linear
 
 
 def source(seed=0):

@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn import functional
 
 import consensus_lib as cl
-from consensus_lib.toys import spirals, spirals_study
-from consensus_lib.toys.spirals import Recipe, fit
-from consensus_lib.toys.spirals_study import Run, choose, load, make_run, store_missing
+from course.toys import spirals, spirals_study
+from course.toys.spirals import Recipe, fit
+from course.toys.spirals_study import Run, choose, load, make_run, store_missing
 
 TINY = Recipe(environments=3, dimensions=2, examples=8, width=8, steps=6)
 

@@ -8,12 +8,12 @@ import nbformat
 import pytest
 import torch
 
-from consensus_lib.lab import two_weights_panel
-from consensus_lib.lab.two_weights_descent import MAP, draw_descent
-from consensus_lib.lab.two_weights_panel import RULES, TwoWeights
-from consensus_lib.toys.basins import grid_of_starts, kinds_of_ends
-from consensus_lib.toys.landscapes import LANDSCAPES
-from consensus_lib.toys.paths import OPTIMIZERS, descend, side_by_side
+from course.figures.two_weights_descent import MAP, draw_descent
+from course.panels import two_weights_panel
+from course.panels.two_weights_panel import RULES, TwoWeights
+from course.toys.basins import grid_of_starts, kinds_of_ends
+from course.toys.landscapes import LANDSCAPES
+from course.toys.paths import OPTIMIZERS, descend, side_by_side
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks" / "02_loss_landscapes.ipynb"
 SECONDS = 60

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 
-from consensus_lib.lab.costs import Cost, draw_memory, draw_time
-from consensus_lib.lab.style import Picture
+from course.figures.costs import Cost, draw_memory, draw_time
+from course.figures.style import Picture
 from tests.benchmarks.problems import PROBLEMS
 from tests.benchmarks.results import Results
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "numpy", "opacus", "backpack-for-pytorch", "torchjd")
 MEASURED_SOURCES = (
     "consensus_lib/*.py",
-    "consensus_lib/arc/*.py",
+    "notebooks/course/arc/*.py",
     "tests/benchmarks/problems/*.py",
     "tests/benchmarks/contenders.py",
     "tests/benchmarks/peers.py",

@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import expect
 
-from consensus_lib.lab.two_weights_descent import MAP
+from course.figures.two_weights_descent import MAP
 
 MAP_SECONDS = 120
 

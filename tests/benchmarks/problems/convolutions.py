@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from consensus_lib.arc import cell_loss
+from course.arc import cell_loss
 from tests.benchmarks.problems.workload import Problem, Workload
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from consensus_lib.arc import TinyConv, cell_loss, encode_pairs, load_task
+from course.arc import TinyConv, cell_loss, encode_pairs, load_task
 from tests.benchmarks.problems.workload import Problem, Workload
 
 PAIRS = 3

@@ -1,1 +1,0 @@
-"""The lab: the course's figures and panels."""

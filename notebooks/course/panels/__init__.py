@@ -1,0 +1,1 @@
+"""What readers play with: each module is one panel, drivable without a browser."""
