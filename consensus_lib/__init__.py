@@ -7,9 +7,9 @@ are in `course.arc`, the course's figures in `course.figures`.
 """
 
 from consensus_lib.checks import GradientCheck, GradientMismatch, check_gradients
+from consensus_lib.engine import Tape, backward, record
+from consensus_lib.grad_samplers import grad_sampler
 from consensus_lib.gradients import per_example_gradients
-from consensus_lib.layers import layer_rule
-from consensus_lib.recording import Tape, backward, record
 from consensus_lib.report import ParameterReport, Report
 from consensus_lib.rules import (
     AgreementWeighted,
@@ -48,8 +48,8 @@ __all__ = [
     "apply_update",
     "backward",
     "check_gradients",
+    "grad_sampler",
     "hold_masked_weights",
-    "layer_rule",
     "per_example_gradients",
     "record",
     "statistics_of",

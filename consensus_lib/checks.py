@@ -8,29 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from consensus_lib.engine import record
 from consensus_lib.preconditions import require_one_loss_per_example
-from consensus_lib.questions import (
-    Agreed,
-    Least,
-    Stack,
-    Statistic,
-    Sum,
-    Touched,
-    Unopposed,
-    Votes,
-)
-from consensus_lib.recording import record
+from consensus_lib.statistics import Agreed, Least, Stack, Statistic, Sum, Touched, Unopposed, Votes
 
 __all__ = ["GradientCheck", "GradientMismatch", "check_gradients"]
 
-_CHECKED: tuple[Statistic, ...] = (
-    Sum(),
-    Votes(),
-    Touched(),
-    Least(),
-    Agreed(),
-    Unopposed(),
-)
+_CHECKED = (Sum(), Votes(), Touched(), Least(), Agreed(), Unopposed())
 
 
 class GradientMismatch(AssertionError):  # noqa: N818 - it is a failed check, not a fault
@@ -39,12 +23,7 @@ class GradientMismatch(AssertionError):  # noqa: N818 - it is a failed check, no
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """What `check_gradients` compared, all of it equal.
-
-    Attributes:
-        examples: how many examples.
-        parameters: the names of the trainable parameters.
-    """
+    """How many examples `check_gradients` compared, at parameters of which names; all equal."""
 
     examples: int
     parameters: tuple[str, ...]
@@ -75,66 +54,48 @@ def check_gradients(
     """
     parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    devices = sorted({p.device.index for p in parameters.values() if p.device.type == "cuda"})
+    devices = {p.device.index for p in parameters.values() if p.device.type == "cuda"}
+
+    def losses_of(x: Tensor, y: Tensor) -> Tensor:
+        return loss_fn(model(x), y)
+
     try:
-        with torch.random.fork_rng(devices):
+        with torch.random.fork_rng(sorted(devices)):
             seed = torch.initial_seed()
             torch.manual_seed(seed)
             with record(model) as tape:
-                losses = loss_fn(model(inputs), targets)
-            tape._prove = False  # a wrong layer rule shall be seen here, not worked around
+                losses = losses_of(inputs, targets)
+            tape.compare = False  # a wrong formula shall be seen here, not worked around
             recorded = tape.statistics(losses, frozenset(_CHECKED))
             torch.manual_seed(seed)
-            expected = _one_backward_an_example(model, loss_fn, inputs, targets)
-            _require_examples_apart(model, loss_fn, inputs, targets, seed)
+            wanted = list(parameters.values())
+            rows = [
+                torch.autograd.grad(loss, wanted, retain_graph=True, materialize_grads=True)
+                for loss in losses_of(inputs, targets)
+            ]
+            _require_examples_apart(losses_of, inputs, targets, seed)
     finally:
         with torch.no_grad():
             for name, buffer in model.named_buffers():
                 buffer.copy_(buffers[name])
-    for name, stack in expected.items():
+    for name, column in zip(parameters, zip(*rows, strict=True), strict=True):
+        stack = torch.stack([g.to_dense() for g in column])
         _require_equal(name, recorded.by_parameter[name], stack)
     return GradientCheck(len(losses), tuple(parameters))
 
 
-def _one_backward_an_example(
-    model: nn.Module,
-    loss_fn: Callable[[Tensor, Tensor], Tensor],
-    inputs: Tensor,
-    targets: Tensor,
-) -> dict[str, Tensor]:
-    trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    kept = {name: p.grad for name, p in trainable.items()}
-    rows: dict[str, list[Tensor]] = {name: [] for name in trainable}
-    try:
-        losses = loss_fn(model(inputs), targets)
-        for i in range(len(losses)):
-            for p in trainable.values():
-                p.grad = None
-            losses[i].backward(retain_graph=True)
-            for name, p in trainable.items():
-                rows[name].append(torch.zeros_like(p) if p.grad is None else p.grad.to_dense())
-    finally:
-        for name, p in trainable.items():
-            p.grad = kept[name]
-    return {name: torch.stack(gradients) for name, gradients in rows.items()}
-
-
 @torch.no_grad()
 def _require_examples_apart(
-    model: nn.Module,
-    loss_fn: Callable[[Tensor, Tensor], Tensor],
-    inputs: Tensor,
-    targets: Tensor,
-    seed: int,
+    losses_of: Callable[[Tensor, Tensor], Tensor], inputs: Tensor, targets: Tensor, seed: int
 ) -> None:
     together = []
     for other_seed in (seed, seed + 1):
         torch.manual_seed(other_seed)
-        together.append(loss_fn(model(inputs), targets))
+        together.append(losses_of(inputs, targets))
     if not torch.equal(*together):
         return  # random: alone, an example would draw other dropout masks
     for i, in_batch in enumerate(together[0]):
-        alone = loss_fn(model(inputs[i : i + 1]), targets[i : i + 1])
+        alone = losses_of(inputs[i : i + 1], targets[i : i + 1])
         require_one_loss_per_example(alone, batch_size=1)
         if not torch.allclose(alone[0], in_batch, rtol=1e-3, atol=1e-5):
             raise GradientMismatch(

@@ -1,4 +1,4 @@
-"""From gradients to statistics: made a chunk at a time, folded, forgotten."""
+"""From recorded operations to statistics: gradients made a chunk at a time, folded, forgotten."""
 
 from __future__ import annotations
 
@@ -6,203 +6,214 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from consensus_lib.calls import Component, Examples, Order, chunks
-from consensus_lib.factorised import FACTORISED, outer_product_statistics
-from consensus_lib.questions import Fold, Statistic
-from consensus_lib.statistics import widened
+from consensus_lib.grad_samplers import inner_products, outer_products
+from consensus_lib.linear import outer_product_statistics
+from consensus_lib.recorder import Call
+from consensus_lib.statistics import Piece, RunningStatistics, Stack, Statistic, widened
 
-__all__ = ["Folder", "Piece", "stacks"]
+__all__ = ["Folder", "Part", "parts_of"]
 
-_FACTORISE = 2**16  # below so many numbers, to make them takes less time than to avoid them
+_SMALL = 2**16  # numbers: so few take less time together than as operations of their own
 
 
-@dataclass(frozen=True)
-class Piece:
-    """The statistics of some parameters, laid side by side.
+@dataclass(eq=False)
+class Part:
+    """Parameters, and all the calls that make their gradients.
 
     Attributes:
-        shapes: {parameter name: shape}, in the order in which they lie.
-        answers: {statistic: tensor}, of as many numbers as the parameters have together.
+        calls: with uses of operands that are made of the parameters.
+        parameters: {name: parameter}.
+        homes: {id(operand): (operand, names of the parameters it is made of)}.
     """
 
-    shapes: dict[str, torch.Size]
-    answers: dict[Statistic, Tensor]
+    calls: list[Call]
+    parameters: dict[str, Tensor]
+    homes: dict[int, tuple[Tensor, list[str]]]
 
-    def split(self, tensor: Tensor) -> dict[str, Tensor]:
-        """{parameter name: its part of such a tensor, in its shape}."""
-        if len(self.shapes) == 1:
-            return {name: tensor.reshape(shape) for name, shape in self.shapes.items()}
-        parts = tensor.split([shape.numel() for shape in self.shapes.values()])
-        return {
-            name: part.view(shape)
-            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
-        }
-
-    def by_parameter(self) -> dict[str, dict[Statistic, Tensor]]:
-        """{parameter name: {statistic: tensor of its shape}}."""
-        found: dict[str, dict[Statistic, Tensor]] = {name: {} for name in self.shapes}
-        for statistic, answer in self.answers.items():
-            for name, part in self.split(answer).items():
-                found[name][statistic] = part
+    def gradients(self, rows: slice | Tensor | None, magnitudes: bool = False) -> dict[str, Tensor]:
+        """{name: per-example gradients (n, *shape)} of some examples; None is all."""
+        of_operands: dict[int, Tensor] = {}
+        for call in self.calls:
+            for one, g in call.gradients(self.homes, rows, magnitudes):
+                key = id(one.operand)
+                of_operands[key] = of_operands[key] + g if key in of_operands else g
+        found: dict[str, Tensor] = {}
+        for key, g in of_operands.items():
+            operand, names = self.homes[key]
+            made_of = [self.parameters[name] for name in names]
+            own = [g] if operand.is_leaf else _brought_home(operand, made_of, g)
+            for name, g in zip(names, own, strict=True):
+                found[name] = found[name] + g if name in found else g
         return found
+
+    def work(self, size: int, copies: int) -> int:
+        """About how many numbers one example's gradients take, held in so many copies."""
+        made = copies * sum([p.numel() for p in self.parameters.values()])
+        made += sum([t.numel() for t, _ in self.homes.values() if not t.is_leaf])
+        held = 0
+        for call in self.calls:
+            held += call.backprops.numel()
+            for one in call.uses:
+                if one.activations is not None:
+                    windows = one.operand.shape[2:].numel() if one.operand.dim() > 2 else 1
+                    held += one.activations.numel() * windows
+        return max(1, made + held // size)
+
+
+def _brought_home(operand: Tensor, made_of: list[Tensor], g: Tensor) -> list[Tensor]:
+    """From gradients (n, *operand.shape) of a tensor made of parameters to those of these."""
+    g = g.to(operand.dtype)
+    kept = {"retain_graph": True, "allow_unused": True}
+    try:
+        found = torch.autograd.grad(operand, made_of, g, is_grads_batched=True, **kept)
+    except RuntimeError:  # an operation that vmap cannot run
+        rows = [torch.autograd.grad(operand, made_of, row, **kept) for row in g]
+        found = [None if c[0] is None else torch.stack(c) for c in zip(*rows, strict=True)]
+    return [
+        g.new_zeros(len(g), *p.shape) if rows is None else widened(rows)
+        for p, rows in zip(made_of, found, strict=True)
+    ]
+
+
+def parts_of(
+    calls: Sequence[Call], made_of: dict[int, list[str]], parameters: dict[str, Tensor]
+) -> list[Part]:
+    """As many parts of these parameters as there can be: those of a call go together.
+
+    `made_of` is {id(operand): names of the parameters it is made of}; others are left out.
+    """
+    parts: dict[str, Part] = {}
+    for call in calls:
+        joined = Part([], {}, {})
+        for one in call.uses:
+            names = [name for name in made_of.get(id(one.operand), ()) if name in parameters]
+            if names:
+                joined.homes[id(one.operand)] = one.operand, names
+                joined.parameters |= {name: parameters[name] for name in names}
+        if not joined.homes:
+            continue
+        for part in {id(parts[n]): parts[n] for n in joined.parameters if n in parts}.values():
+            joined.calls += part.calls
+            joined.parameters |= part.parameters
+            joined.homes |= part.homes
+        joined.calls.append(call)
+        parts.update(dict.fromkeys(joined.parameters, joined))
+    return list({id(part): part for part in parts.values()}.values())
 
 
 class Folder:
-    """Folds components as their gradients arrive.
+    """Folds the gradients of one batch, or of several of different shapes, into statistics.
 
-    A large component is folded at once, a chunk of examples at a time. Small ones wait until
-    together they fill a chunk, for a hundred small operations cost more than ten large ones.
+    Small parameters wait, and are folded side by side: a hundred small operations cost more than
+    one large one.
+
+    Attributes:
+        chunk: about how many numbers may be materialised at a time.
+        slow: names of the parameters that took one backward pass a voter.
     """
 
     def __init__(
-        self,
-        needs: frozenset[Statistic],
-        batch_size: int,
-        groups: Sequence[Tensor] | None,
-        chunk_floats: int,
-        give: Callable[[Piece], None],
+        self, needs: frozenset[Statistic], chunk: int, give: Callable[[Piece], None], batches: int
     ) -> None:
-        """Make a folder.
+        """Gather `needs`, of batches that each tell all parameters; `give` gets what is ready."""
+        self.chunk = chunk
+        self.slow: set[str] = set()
+        self._needs, self._give, self._batches = needs, give, batches
+        self._waiting: dict[str, list[Tensor]] = {}
+        self._shapes: dict[str, torch.Size] = {}
+        self._folds: dict[str, RunningStatistics] = {}
+        self._folded: dict[str, dict[Statistic, Tensor]] = {}
+        self._told: dict[str, int] = {}
+        self._held = 0
+        parts = frozenset().union(*(need.made_of for need in needs))
+        self._copies = 1 + max((part.temporaries for part in parts), default=0)
 
-        Args:
-            needs: which statistics.
-            batch_size: B.
-            groups: for each voter its examples; None: each example is a voter.
-            chunk_floats: about how many numbers may be materialised at a time.
-            give: called with each piece that is ready.
+    def take(self, part: Part, members: list[Tensor] | None, size: int) -> None:
+        """Fold the gradients of a part, whose calls know their backprops.
+
+        `members` are for each voter its examples, of `size`; None: each example is a voter.
         """
-        self._needs = needs
-        self._batch_size = batch_size
-        self._order = Order(batch_size, groups)
-        parts = frozenset().union(*(need.parts for need in needs))
-        self._temporaries = max(part.temporaries for part in parts)
-        self._chunk_floats = chunk_floats
-        self._give = give
-        self._waiting: list[Component] = []
-        self._ready: dict[str, Tensor] = {}
-        self._waiting_floats = 0
+        if members is None:
+            self._factorise(part, size)
+        voters = size if members is None else len(members)
+        most = 1 if members is None else max(map(len, members))
+        most_voters = max(1, self.chunk // (part.work(size, self._copies) * most))
+        step = -(-voters // -(-voters // most_voters))  # chunks as even as can be
+        for first in range(0, voters if part.homes else 0, step):
+            own = slice(first, min(first + step, voters))
+            if members is None:
+                found = part.gradients(None if step >= voters else own)
+            else:  # a voter's gradient is the mean over its examples
+                found = part.gradients(torch.cat(members[own]))
+                sizes = list(map(len, members[own]))
+                found = {
+                    name: torch.stack([rows.mean(dim=0) for rows in g.split(sizes)])
+                    for name, g in found.items()
+                }
+            self.add_gradients(found, last=own.stop == voters)
 
-    def take(self, part: Component) -> None:
-        """Fold a component, now or soon, and forget its tensors."""
-        floats = self._batch_size * self._floats_per_example(part)
-        if floats > _FACTORISE and self._factorises(part):
-            self._fold_linear(part)
-            part.forget()
-        elif floats > self._chunk_floats:
-            self._fold(part)
-            part.forget()
+    def _factorise(self, part: Part, size: int) -> None:
+        """Fold what is one large product of matrices, whose statistics factorise, and drop it."""
+        for one in part.calls[0].uses if len(part.calls) == 1 else ():
+            g, x = part.calls[0].backprops, one.activations
+            product = one.sampler in (inner_products, outer_products) and one.operand.is_leaf
+            if not product or g.dim() > 2 or size * one.operand.numel() <= _SMALL:
+                continue
+            _, (name,) = part.homes.get(id(one.operand), (None, ("",)))
+            if sum(name in names for _, names in part.homes.values()) == 1:
+                left, right = (x, g) if one.sampler is outer_products else (g, x)
+                answers = outer_product_statistics(
+                    widened(left), widened(right), self._needs, self.chunk // self._copies
+                )
+                del part.homes[id(one.operand)]
+                self.add(name, part.parameters.pop(name).shape, answers)
+
+    def add_gradients(self, rows: dict[str, Tensor], last: bool) -> None:
+        """Fold some voters' gradients, {name: (n, *shape)}; after the last ones they are told."""
+        for name, stack in rows.items():
+            if last and name not in self._folds and stack.numel() < _SMALL:
+                self._waiting.setdefault(name, []).append(stack.reshape(len(stack), -1))
+                self._shapes[name] = stack.shape[1:]
+                self._held += stack.numel()
+                continue
+            fold = self._folds.setdefault(name, RunningStatistics(self._needs))
+            fold.add(stack)
+            if last:
+                self.add(name, stack.shape[1:], self._folds.pop(name).answers())
+        if self._batches == 1 and self._held > self.chunk // 2:
+            self.finish()
+
+    def add_zeros(self, name: str, parameter: Tensor) -> None:
+        """Tell that every voter's gradient of a parameter is 0."""
+        nothing = Stack(widened(torch.zeros_like(parameter)[None].detach()))
+        self.add(name, parameter.shape, {need: nothing[need] for need in self._needs})
+
+    def add(self, name: str, shape: torch.Size, answers: dict[Statistic, Tensor]) -> None:
+        """Merge a parameter's statistics in one batch; give them if no other batch follows."""
+        if before := self._folded.pop(name, None):
+            answers = {need: need.merge(before[need], answers[need]) for need in answers}
+        self._told[name] = self._told.get(name, 0) + 1
+        if self._told[name] == self._batches:
+            self._give(Piece({name: shape}, answers))
         else:
-            self._make_room(floats)
-            self._waiting.append(part)
+            self._folded[name] = answers
 
     def finish(self) -> None:
-        """Fold what still waits."""
-        if not (self._waiting or self._ready):
-            return
-        everybody = slice(0, self._order.voters)
-        rows = [self._order.by_voter(stack, everybody) for stack in self._ready.values()]
-        if self._waiting:
-            rows = [*self._stacks(self._waiting, everybody, together=True), *rows]
-        shapes = {name: shape for part in self._waiting for name, shape in part.shapes.items()}
-        shapes |= {name: stack.shape[1:] for name, stack in self._ready.items()}
-        fold = Fold(self._needs)
-        fold.add(torch.cat(rows, dim=1) if len(rows) > 1 else rows[0])
-        self._give(Piece(shapes, fold.answers()))
-        for part in self._waiting:
-            part.forget()
-        self._waiting, self._ready, self._waiting_floats = [], {}, 0
+        """Fold what waits."""
+        waiting, self._waiting, self._held = self._waiting, {}, 0
+        for name in [name for name, stacks in waiting.items() if len(stacks) < self._batches]:
+            for stack in waiting.pop(name):  # some batch was too large to wait
+                self.add(name, self._shapes[name], self._fold(stack, self._shapes[name]))
+        if waiting:
+            rows = [torch.cat(own, dim=1) for own in zip(*waiting.values(), strict=True)]
+            stack = rows[0] if len(rows) == 1 else torch.cat(rows)
+            shapes = {name: self._shapes[name] for name in waiting}
+            shape = next(iter(shapes.values())) if len(shapes) == 1 else stack.shape[1:]
+            self._give(Piece(shapes, self._fold(stack, shape)))
 
-    def _make_room(self, floats: int) -> None:
-        if self._waiting_floats + floats > self._chunk_floats:
-            self.finish()
-        self._waiting_floats += floats
-
-    def _floats_per_example(self, part: Component) -> int:
-        weights = sum(shape.numel() for shape in part.shapes.values())
-        return part.floats_per_example + self._temporaries * weights
-
-    def _factorises(self, part: Component) -> bool:
-        """Whether a component is a Linear layer of which all that is needed factorises."""
-        call = part.calls[0]
-        plain = type(call.module) is nn.Linear and len(part.calls) == 1 and call.inputs.dim() == 2
-        every_example_votes = call.size == self._batch_size == self._order.voters
-        return plain and every_example_votes and self._needs <= FACTORISED
-
-    def _fold_linear(self, part: Component) -> None:
-        """Fold a Linear layer without its per-example gradients, so far as that is a gain."""
-        call = part.calls[0]
-        inputs, grads = widened(call.inputs), widened(call.grads)
-        by_local = {local: name for local, name in call.names.items() if name in part.shapes}
-        if (name := by_local.get("weight")) is not None:
-            chunk = self._chunk_floats // (1 + self._temporaries)
-            answers = outer_product_statistics(inputs, grads, self._needs, chunk)
-            self._give(Piece({name: part.shapes[name]}, answers))
-        if (name := by_local.get("bias")) is not None:
-            if grads.numel() > _FACTORISE:
-                fold = Fold(self._needs)
-                fold.add(grads)
-                self._give(Piece({name: part.shapes[name]}, fold.answers()))
-            else:
-                self._make_room(grads.numel() * (1 + self._temporaries))
-                self._ready[name] = grads
-
-    def _fold(self, part: Component) -> None:
-        """Fold the parameters of a component, each by itself, a chunk of voters at a time."""
-        folds = [Fold(self._needs) for _ in part.shapes]
-        floats = self._floats_per_example(part) * self._order.most
-        for voters in chunks(self._order.voters, max(1, self._chunk_floats // floats)):
-            found = self._stacks([part], voters, together=False)
-            for fold, stack in zip(folds, found, strict=True):
-                fold.add(stack)
-        for fold, (name, shape) in zip(folds, part.shapes.items(), strict=True):
-            self._give(Piece({name: shape}, fold.answers()))
-
-    def _stacks(self, parts: Sequence[Component], voters: slice, together: bool) -> list[Tensor]:
-        """The gradients of some voters; see `stacks`."""
-        found = stacks(parts, self._order, self._order.places(voters), together)
-        return [self._order.by_voter(stack, voters) for stack in found]
-
-
-def stacks(parts: Sequence[Component], order: Order, places: slice, together: bool) -> list[Tensor]:
-    """The per-example gradients of all parameters of some components.
-
-    Args:
-        parts: the components, with the gradients of their outputs.
-        order: the order of the examples.
-        places: the places of n examples in it.
-        together: whether the parameters shall lie side by side.
-
-    Returns:
-        (n, size) for each parameter in the order in which the components name them; or,
-        together, the one tensor (n, sum of sizes).
-    """
-    blocks: list[tuple[Examples, list[Tensor]]] = []
-    for run in sorted({run for part in parts for run in part.runs}):
-        there, rows = order.rows(places, *run, device=parts[0].calls[0].grads.device)
-        cells = [cell for part in parts for cell in _cells(part, run, rows)]
-        blocks.append((there, [torch.cat(cells, dim=1)] if together and len(cells) > 1 else cells))
-    columns = zip(*(block for _, block in blocks), strict=True)
-    size = places.stop - places.start
-    return [_joined(size, [there for there, _ in blocks], column) for column in columns]
-
-
-def _cells(part: Component, run: tuple[int, int], rows: Examples) -> list[Tensor]:
-    """(n, size) for each parameter of a component, for some rows of a run."""
-    size = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
-    found = part.gradients(run, rows) if size else {}  # a chunk may miss a group altogether
-    if len(found) < len(part.shapes):  # a layer that these examples did not visit
-        none = widened(part.calls[0].grads).new_zeros
-        found = {name: none(size, *shape) for name, shape in part.shapes.items()} | found
-    return [found[name].reshape(size, shape.numel()) for name, shape in part.shapes.items()]
-
-
-def _joined(size: int, places: Sequence[Examples], blocks: Sequence[Tensor]) -> Tensor:
-    """The blocks of all runs at their places, and zeros where there is none."""
-    if sum(map(len, blocks)) == size and all(isinstance(place, slice) for place in places):
-        return torch.cat(blocks) if len(blocks) > 1 else blocks[0]
-    stack = blocks[0].new_zeros(size, *blocks[0].shape[1:])
-    for place, block in zip(places, blocks, strict=True):
-        stack[place] = block
-    return stack
+    def _fold(self, stack: Tensor, shape: torch.Size) -> dict[Statistic, Tensor]:
+        fold = RunningStatistics(self._needs)
+        fold.add(stack.reshape(len(stack), *shape))
+        return fold.answers()

@@ -2,46 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from consensus_lib.statistics import require_real
+
 __all__ = [
-    "may_mix_examples",
     "require_one_device",
     "require_one_loss_per_example",
+    "require_readable_losses",
     "require_separate_examples",
-    "voter_indices",
-    "voter_of",
 ]
 
-
-def may_mix_examples(module: nn.Module) -> bool:
-    """Whether a module is of a kind that can leave no example a gradient of its own."""
-    return isinstance(module, _BatchNorm) or getattr(module, "scale_grad_by_freq", False)
+_WRAPPERS = {"DataParallel", "DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"}
 
 
-def require_separate_examples(model: nn.Module, module: nn.Module) -> None:
-    """Raise ValueError if `module`, a part of `model`, mixes the examples of a batch."""
-    if isinstance(module, _BatchNorm):
-        mixes = module.training or module.running_mean is None
-        how = "normalizes over the batch"
-        instead = (
-            "use GroupNorm or LayerNorm, or call eval() on the layer to normalize by its running "
+def require_separate_examples(model: nn.Module) -> list[nn.Module]:
+    """All modules of a model; raises ValueError, with its name, where one mixes the examples."""
+    modules = list(model.modules())
+    for module in modules:
+        doubt = _doubt(type(module))
+        if doubt is not None and (fault := doubt(module)):
+            name = next(name for name, other in model.named_modules() if other is module)
+            raise ValueError(f"layer '{name}' ({type(module).__name__}) {fault}")
+    return modules
+
+
+@cache
+def _doubt(kind: type[nn.Module]) -> Callable[[nn.Module], str] | None:
+    """What tells the fault of a module of this type; None where none has any."""
+    if wrapper := _WRAPPERS & {base.__name__ for base in kind.__mro__}:
+        return lambda module: (
+            f"is wrapped in {min(wrapper)}, which averages gradients or splits a batch by itself: "
+            "record the module inside it, and let processes share by "
+            "tape.statistics(...).all_reduce()"
+        )
+    if issubclass(kind, _BatchNorm):
+        return lambda module: (
+            "normalizes over the batch, so that no example has a gradient of its own: use "
+            "GroupNorm or LayerNorm, or call eval() on the layer to normalize by its running "
             "statistics"
+            if module.training or module.running_mean is None
+            else ""
         )
-    else:
-        mixes = may_mix_examples(module) and module.weight.requires_grad
-        how = "divides a gradient by how often its token occurs in the batch"
-        instead = "make it with scale_grad_by_freq=False"
-    if mixes:
-        name = next(n for n, m in model.named_modules() if m is module)
-        raise ValueError(
-            f"layer '{name}' ({type(module).__name__}) {how}, so that no example has a gradient "
-            f"of its own: {instead}"
+    if issubclass(kind, nn.Embedding | nn.EmbeddingBag):
+        return lambda module: (
+            "divides a gradient by how often its token occurs in the batch, so that no example "
+            "has a gradient of its own: make it with scale_grad_by_freq=False"
+            if module.scale_grad_by_freq and module.weight.requires_grad
+            else ""
         )
+    return None
 
 
 def require_one_loss_per_example(losses: Tensor, batch_size: int | None = None) -> None:
@@ -61,50 +76,33 @@ def require_one_loss_per_example(losses: Tensor, batch_size: int | None = None) 
         )
 
 
-def require_one_device(model: nn.Module, *tensors: Tensor) -> None:
-    """Raise ValueError if a tensor is not on the model's device.
-
-    A model spread over several devices moves its inputs itself and is not checked.
+def require_readable_losses(losses: Tensor) -> None:
+    """Raise ValueError unless there is one loss an example, with a graph; FloatingPointError,
+    naming the example, for a nan or inf.
     """
+    require_one_loss_per_example(losses)
+    require_real("the losses", losses.dtype)
+    if not losses.requires_grad:
+        raise ValueError(
+            "the losses carry no graph: run the model and the loss without torch.no_grad() and "
+            "without detach()"
+        )
+    finite = torch.isfinite(losses.detach())
+    if not finite.all():
+        example = int((~finite).nonzero()[0])
+        raise FloatingPointError(
+            f"the loss of example {example} is {losses[example].item()}: look at that example, or "
+            "lower the learning rate"
+        )
+
+
+def require_one_device(model: nn.Module, *tensors: Tensor) -> None:
+    """Raise ValueError if a tensor is on another device than the model, unless it is on several."""
     devices = {p.device for p in model.parameters()}
-    if len(devices) != 1:
-        return
-    (device,) = devices
     for tensor in tensors:
-        if tensor.device != device:
+        if len(devices) == 1 and tensor.device not in devices:
+            (device,) = devices
             raise ValueError(
                 f"the model is on {device}, but a tensor of the batch is on {tensor.device}: "
                 f"move it with .to('{device}')"
             )
-
-
-def voter_indices(voters: Sequence[int] | Tensor | None, batch_size: int) -> list[Tensor]:
-    """For each voter, in ascending order of its id, the indices of its examples.
-
-    Args:
-        voters: one integer id an example, (B,); None makes every example a voter.
-        batch_size: B.
-
-    Raises:
-        ValueError: if the length is not B.
-        TypeError: if an id is not an integer.
-    """
-    if voters is None:
-        return list(torch.arange(batch_size).split(1))
-    ids = torch.as_tensor(voters).cpu()
-    if ids.shape != (batch_size,):
-        raise ValueError(
-            f"voters has shape {tuple(ids.shape)}, but the batch has {batch_size} examples: give "
-            f"one voter id an example, shape ({batch_size},)"
-        )
-    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
-        raise TypeError(f"voter ids are integers, not {ids.dtype}")
-    return [(ids == voter).nonzero().flatten() for voter in ids.unique()]
-
-
-def voter_of(examples: Tensor, groups: Sequence[Tensor] | None) -> int:
-    """The first voter that has one of these examples; without groups each example is a voter."""
-    bad = set(examples.tolist())
-    if groups is None:
-        return min(bad)
-    return next(v for v, own in enumerate(groups) if bad & set(own.tolist()))

@@ -1,118 +1,207 @@
-"""Are the streamed gradients the ordinary ones? Asked once for each kind of recording.
+"""Are rows examples, and are formulas right? Asked at the first step of a kind, and now and then.
 
-Examples get weights w_i, all different, and the streamed sum_i w_i g_i is compared with one
-ordinary backward pass of sum_i w_i loss_i. Rows that belong to other examples than assumed, and
-uses of a parameter that were missed, cannot give the same sum.
+*Rows.* If the loss of example i depends on the rows of example i alone, then the gradient of the
+losses of some examples S is exactly 0.0 in the rows of all others: a zero stays zero through every
+operation that keeps examples apart, in any precision. Whatever mixes them shows as a row that is
+not. A first look takes sets S such that for each two examples i and j one set has i and not j;
+later looks, at steps 2, 4, ..., 64 and every 64th, take one random half and the other.
+
+*Formulas.* At the first step of a kind, sum_i w_i g_i by the formulas, with weights w_i that all
+differ, is compared with one ordinary backward pass of sum_i w_i loss_i. A wrong formula, or a use
+that was missed, cannot give the same sum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from consensus_lib.calls import Component, Order, chunks
-from consensus_lib.folding import stacks
-from consensus_lib.graph import Graph
-from consensus_lib.streaming import stream
+from consensus_lib.folding import Part
+from consensus_lib.grad_samplers import MODULE_SAMPLERS
+from consensus_lib.statistics import widened
 
-__all__ = ["failed_parameters"]
+if TYPE_CHECKING:
+    from consensus_lib.batch import Batch
 
-# For each model, the kinds of recording that have been proved, and the parameters that failed.
-_PROOFS: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], set[str]]] = WeakKeyDictionary()
+__all__ = ["Kind", "compare_formulas", "decide_layouts", "kind_of"]
 
-# Relative, and as a share of the largest gradient: wide enough for rounding, far too narrow for a
-# missed use or a row of another example.
-_TOLERANCE = {torch.float64: (1e-8, 1e-12), torch.float32: (1e-3, 1e-5)}
+# As a share of the magnitudes that were summed: wide enough for rounding (tf32, and half
+# precisions on the way), far too narrow for a missed use or a row of another example.
+_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
+_ROUGH = 0.1
+
+_EVERY = 64
+_LOTS = torch.Generator().manual_seed(0)  # of its own: torch's random state stays as it is
 
 
-def failed_parameters(
-    model: nn.Module,
-    losses: Tensor,
-    graph: Graph,
-    parts: Sequence[Component],
-    parameters: dict[str, nn.Parameter],
-    chunk_floats: int,
-) -> set[str]:
-    """The parameters whose streamed gradients are not the ordinary ones, by name.
+@dataclass
+class Kind:
+    """What is known of the recordings of a model that look alike.
 
-    Args:
-        model: whose recording it is; recordings of a kind that is known are not looked at.
-        losses: (B,), with their graph, which is kept.
-        graph: of the losses.
-        parts: the components to prove.
-        parameters: {name: parameter}, at least those of the parts.
-        chunk_floats: how many numbers may be materialised at a time.
+    Attributes:
+        layouts: for each call the layouts that no look has ruled out.
+        unproved: calls whose gradients were all zero so far, or that have several layouts left.
+        steps: how many recordings.
+        looked: the number, among all of the model, of the last one that was looked at.
+        compared, failed: names of the parameters whose formulas were compared, and were wrong.
     """
-    calls = [call for part in parts for call in part.calls]
-    kind = tuple(
-        (id(c.module), c.first, c.inputs.dim(), c.size in c.inputs.shape[1:]) for c in calls
-    )
-    proofs = _PROOFS.setdefault(model, {})
-    if kind in proofs:
-        return proofs[kind]
-    names = [name for part in parts for name in part.shapes]
-    weights = 0.5 + (torch.arange(len(losses), device=losses.device) * 0.618034) % 1
-    gradients = torch.autograd.grad(
-        losses, [parameters[n] for n in names], weights.to(losses.dtype), retain_graph=True
-    )
-    expected = dict(zip(names, gradients, strict=True))
-    comparison = _Comparison(expected, weights.double(), chunk_floats)
-    stream(losses, graph, parts, comparison.take, keep_graph=True)
-    failed = comparison.failed()
-    if not comparison.empty:  # 0 = 0 proves nothing
-        proofs[kind] = failed
-    return failed
+
+    layouts: list[tuple[str, ...]]
+    unproved: set[int]
+    steps: int = 0
+    looked: int = 0
+    compared: set[str] = field(default_factory=set)
+    failed: set[str] = field(default_factory=set)
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to look again."""
+        return self.steps % _EVERY == 0 or self.steps & (self.steps - 1) == 0
 
 
-class _Comparison:
-    """Compares component by component, so that no more than one is held in double precision."""
+@dataclass
+class _Model:
+    """How many recordings a model has had, and their kinds."""
 
-    def __init__(self, expected: dict[str, Tensor], weights: Tensor, chunk_floats: int) -> None:
-        self._expected = expected
-        self._weights = weights
-        self._order = Order(len(weights))
-        self._chunk_floats = chunk_floats // 6  # for double precision, and for copies
-        # for each parameter: the largest difference, magnitude and ordinary gradient
-        self._found: dict[str, Tensor] = {}
-        self._precision: dict[str, torch.dtype] = {}
-        self.empty = False
+    recordings: int = 0
+    kinds: dict[object, Kind] = field(default_factory=dict)
 
-    def take(self, part: Component) -> None:
-        sizes = [shape.numel() for shape in part.shapes.values()]
-        total = scale = 0
-        for rows in chunks(
-            len(self._weights), max(1, self._chunk_floats // part.floats_per_example)
-        ):
-            (stack,) = stacks([part], self._order, rows, together=True)
-            stack = stack.double() * self._weights[rows, None]
-            total = total + stack.sum(dim=0)
-            scale = scale + stack.abs_().sum(dim=0)
-        for name, ours, size in zip(
-            part.shapes, total.split(sizes), scale.split(sizes), strict=True
-        ):
-            theirs = self._expected[name].to_dense().flatten()
-            # under autocast the ordinary gradient was rounded as the outputs were
-            dtypes = (theirs.dtype, *(call.grads.dtype for call in part.calls))
-            self._precision[name] = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
-            theirs = theirs.double()
-            self._found[name] = torch.stack(
-                [(ours - theirs).abs().amax(), size.amax(), theirs.abs().amax()]
-            )
-        for call in part.calls:
-            call.grads = None
 
-    def failed(self) -> set[str]:
-        """The parameters that differ; looked at together, so that the device is waited for once."""
-        found = torch.stack(list(self._found.values())).tolist()
-        # those that are zero but for rounding (a bias before a softmax) are judged by the others
-        noise = max(scale for _, scale, _ in found)
-        self.empty = not all(greatest for _, _, greatest in found)
-        wrong = set()
-        for name, (gap, scale, _) in zip(self._found, found, strict=True):
-            relative, absolute = _TOLERANCE.get(self._precision[name], (0.1, 0.01))
-            if not gap <= relative * scale + absolute * noise:
-                wrong.add(name)
-        return wrong
+_MODELS: WeakKeyDictionary[nn.Module, _Model] = WeakKeyDictionary()
+
+
+def kind_of(batch: Batch) -> Kind:
+    """What is known of recordings that look like this one, which is counted."""
+    modules = [
+        (m.training, len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
+        for m in batch.tape.modules
+    ]
+    layouts = [call.layouts for call in batch.calls]
+    dims = [len(call.shape) for call in batch.calls]
+    seen = (modules, MODULE_SAMPLERS.values(), batch.parameters, layouts, dims)
+    looks = (batch.graph.kind, *map(tuple, seen))
+    known = _MODELS.setdefault(batch.tape.model, _Model())
+    if (kind := known.kinds.get(looks)) is None:
+        kind = known.kinds[looks] = Kind(layouts, set(range(len(layouts))))
+    known.recordings += 1
+    kind.steps += 1
+    return kind
+
+
+def decide_layouts(batch: Batch, kind: Kind) -> None:
+    """Set each call's layout; where a look is due, warn if examples have begun to be mixed."""
+    calls, prove = batch.calls, batch.tape.prove
+    everything = kind.due or prove == "always"
+    asked = range(len(calls)) if everything else sorted(kind.unproved)
+    asked = [i for i in asked if kind.layouts[i]] if prove != "never" else []
+    changed: set[int] = set()
+    live: set[int] = set()
+    for chosen in _sets(batch.losses, kind, prove) if asked else ():
+        edges, weights = [calls[i].edge for i in asked], chosen.to(batch.losses.dtype)
+        rows = torch.autograd.grad(
+            batch.losses, edges, weights, retain_graph=True, allow_unused=True
+        )
+        found = []
+        for i, g in zip(asked, rows, strict=True):
+            if g is not None:
+                found.append((i, None, g.any()))
+                for layout in kind.layouts[i]:
+                    others = calls[i].arranged(g, layout)[~chosen]
+                    found.append((i, layout, (others.abs() > 0).any()))  # a nan is no evidence
+        flags = torch.stack([flag for *_, flag in found]).tolist() if found else []
+        for (i, layout, _), flag in zip(found, flags, strict=True):
+            if flag and layout is None:
+                live.add(i)
+            elif flag:
+                if layout == kind.layouts[i][0] and i not in kind.unproved:
+                    changed.add(i)
+                kind.layouts[i] = tuple(other for other in kind.layouts[i] if other != layout)
+        if not everything and not live:  # gradients of zero, as before
+            break
+    kind.unproved -= {i for i in live if len(kind.layouts[i]) < 2}
+    for call, left in zip(calls, kind.layouts, strict=True):
+        call.layout = left[0] if left else None
+    known = _MODELS[batch.tape.model]
+    if changed:
+        known.kinds = {looks: k for looks, k in known.kinds.items() if k is kind}
+        warnings.warn(
+            f"an operation on parameter '{batch.name_of(calls[min(changed)])}' has begun to mix "
+            f"the examples of a batch: updates since step {kind.looked + 1} of the "
+            f"{known.recordings} recorded with this model may be wrong; from here on it takes the "
+            "exact way, one backward pass a voter. To look at every step: record(model, "
+            "prove='always')",
+            stacklevel=5,
+        )
+    if everything:
+        kind.looked = known.recordings
+
+
+def _sets(losses: Tensor, kind: Kind, prove: str) -> Iterator[Tensor]:
+    """Sets of examples, (B,) bool, whose losses are differentiated alone."""
+    size = len(losses)
+    order = torch.randperm(size, generator=_LOTS).to(losses.device)
+    if kind.due and prove == "auto" and kind.steps > 1 and not kind.unproved:
+        half = order < max(1, size // 2)
+        yield from (half, ~half)
+        return
+    if not (kind.due or prove == "always"):
+        yield torch.ones_like(order, dtype=torch.bool)
+    # words of equal weight: of two of them, each has a one where the other has none
+    length = next(m for m in itertools.count(2) if math.comb(m, m // 2) >= size)
+    words = itertools.combinations(range(length), length // 2)
+    code = torch.zeros(size, length, dtype=torch.bool)
+    for row, ones in zip(code, words, strict=False):
+        row[list(ones)] = True
+    yield from code.to(losses.device)[order].T
+
+
+def compare_formulas(batch: Batch, kind: Kind, parts: Sequence[Part], chunk: int) -> None:
+    """Compare sum_i w_i g_i by formulas with an ordinary backward pass, and let `kind` know."""
+    # by the golden ratio, so that no two are alike
+    places = torch.arange(len(batch.losses), device=batch.losses.device)
+    weights = (0.5 + (places * 0.618034) % 1).to(batch.losses.dtype)
+    expected = batch.ordinary(weights)
+    found: list[tuple[str, float, Tensor]] = []
+
+    def take(part: Part) -> None:
+        step = max(1, chunk // (2 * part.work(len(weights), copies=2)))
+        sums: dict[tuple[str, bool], Tensor] = {}
+
+        def add(name: str, magnitudes: bool, total: Tensor) -> None:
+            total = total.abs() if magnitudes else total
+            before = sums.get((name, magnitudes))
+            sums[name, magnitudes] = total if before is None else before + total
+
+        for own, magnitudes in itertools.product(range(0, len(weights), step), (False, True)):
+            rows = slice(own, own + step)
+            for name, g in part.gradients(rows, magnitudes).items():
+                each = widened(weights)[rows].to(g.dtype)
+                add(name, magnitudes, torch.tensordot(each, g, dims=1))
+                if not magnitudes:  # a formula may lose magnitudes, as that of min(x, 0) does
+                    add(name, True, torch.tensordot(each, g.abs(), dims=1))
+        dtypes = {call.backprops.dtype for call in part.calls}
+        for name in part.parameters:
+            ours, bound, theirs = sums[name, False], sums[name, True], expected[name]
+            theirs = torch.zeros_like(ours) if theirs is None else theirs.to_dense()
+            roughest = max({*dtypes, theirs.dtype}, key=lambda dtype: torch.finfo(dtype).eps)
+            if ours.numel():
+                gap = (ours - theirs.to(ours.dtype)).abs().max()
+                three = torch.stack([gap, bound.max(), theirs.isfinite().all().to(gap)])
+                found.append((name, _TOLERANCE.get(roughest, _ROUGH), three.double()))
+
+    batch.stream(parts, take, keep_graph=True)
+    # looked at together, so that a device is waited for once
+    rows = torch.stack([three for *_, three in found]).tolist() if found else []
+    for (name, tolerance, _), (gap, largest, finite) in zip(found, rows, strict=True):
+        if finite and not gap <= tolerance * largest:
+            kind.failed.add(name)
+        if finite and largest > 0:
+            kind.compared.add(name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from consensus_lib.recording import Voters, backward
+from consensus_lib.engine import Voters, backward
 from consensus_lib.report import Report
 from consensus_lib.rules import Rule
 
@@ -53,7 +53,7 @@ class History:
         """Add one step."""
         self.loss.append(report.loss)
         self.consensus_ratio.append(report.consensus_ratio)
-        self.live_consensus_ratio.append(report.live_consensus_ratio)
+        self.live_consensus_ratio.append(report.total.live_consensus_ratio)
         self.update_ratio.append(report.update_ratio)
         self.floor.append(report.floor)
         self.seconds.append(seconds)

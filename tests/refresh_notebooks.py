@@ -30,6 +30,11 @@ class NotebookError(Exception):
     """A notebook that cannot be stored as it ran; the text says why."""
 
 
+def notebooks(folder: Path = NOTEBOOKS) -> list[Path]:
+    """The files of all notebooks: the lessons, then their appendix."""
+    return sorted(folder.glob("*.ipynb")) + sorted((folder / "appendix").glob("*.ipynb"))
+
+
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
     """The cells that run, in order: cell [1] on the page is the first."""
     return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
@@ -80,6 +85,21 @@ def clean(notebook: NotebookNode) -> NotebookNode:
 def to_text(notebook: NotebookNode) -> str:
     """The file's text as JupyterLab would save it."""
     return nbformat.writes(notebook).rstrip("\n") + "\n"
+
+
+def is_stored(path: Path) -> bool:
+    """Whether the file is as this command stored it, up to prose: run from the top, then cleaned.
+
+    Any other program that saves a notebook after a run leaves its traces, such as the version of
+    Python.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    cells = code_cells(notebook)
+    return (
+        notebook.metadata.get(DIGEST) == digest(notebook)
+        and [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+        and path.read_text(encoding="utf-8") == to_text(clean(notebook))
+    )
 
 
 def execute(notebook: NotebookNode, folder: Path, name: str) -> NotebookNode:
@@ -143,14 +163,14 @@ def refresh(path: Path, figure_folder: Path = FIGURES) -> bool:
 
 def main(arguments: Sequence[str], folder: Path = NOTEBOOKS) -> int:
     """Run the command; the exit code is 1 where a notebook was left as it was for an error."""
-    known = {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
+    known = {path.stem: path for path in notebooks(folder)}
     parser = argparse.ArgumentParser(description="Re-execute notebooks and store their outputs.")
     parser.add_argument("names", nargs="*", help="such as 01_one_weight; all where none is given")
     names = [Path(name).stem for name in parser.parse_args(arguments).names] or list(known)
     if unknown := [name for name in names if name not in known]:
         parser.error(f"no such notebook: {', '.join(unknown)} (there are: {', '.join(known)})")
     # As in the tests: the last digits of a sum depend on the number of threads.
-    os.environ.setdefault("OMP_NUM_THREADS", "2")
+    os.environ["OMP_NUM_THREADS"] = "1"
     failed = False
     for name in names:
         try:

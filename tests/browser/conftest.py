@@ -1,7 +1,7 @@
 """What the browser tests share. A test of a notebook takes one of two fixtures:
 
     def test_a_slider(open_lab):
-        notebook = open_lab("01_one_weight")          # a fresh page, all cells run
+        notebook = open_lab("01_one_weight")          # all cells run, all panels at their start
         panel = notebook.panel()                      # its first panel; .panel(1) the second
         before = panel.picture()
         panel.press("step size η", "ArrowRight")      # a slider by its description, by keyboard
@@ -13,9 +13,11 @@
         panel.button("Start").click()
         expect(panel.status).to_have_text("Running.")
 
-`open_lab(name, width=720, height=800)` takes another size of window. Afterwards both fixtures
-check that no output and no console showed an error. pages.py says what else a panel can do;
-what it cannot is done with Playwright's own locators, `panel.root` and `notebook.page`.
+`open_lab(name, width=720, height=800)` takes another size of window. Tests of the same notebook
+follow each other on one page, whose panels are reset between them; one that fails takes the page
+with it. Afterwards both fixtures check that no output and no console showed an error. pages.py
+says what else a panel can do; what it cannot is done with Playwright's own locators, `panel.root`
+and `notebook.page`.
 
 The browser is Chromium: that of the environment variable CHROME, else the system's. Where there
 is none the tests are skipped, and fail where CI is set.
@@ -114,19 +116,7 @@ def new_page(browser: Browser) -> Iterator[Callable[..., NotebookPage]]:
 def open_lab(new_page: Callable[..., NotebookPage], lab: str) -> Callable[..., NotebookPage]:
     def open_lab(name: str, width: int = 1280, height: int = 720) -> NotebookPage:
         notebook = new_page(width, height)
-        notebook.run_in_lab(lab, name)
+        notebook.run_in_lab(f"{lab}/lab/tree/{name}.ipynb?reset")
         return notebook
 
     return open_lab
-
-
-@pytest.fixture
-def open_voila(
-    new_page: Callable[..., NotebookPage], voila: Callable[[str], str]
-) -> Callable[..., NotebookPage]:
-    def open_voila(name: str, width: int = 1280, height: int = 720) -> NotebookPage:
-        notebook = new_page(width, height)
-        notebook.run_in_voila(voila(name))
-        return notebook
-
-    return open_voila

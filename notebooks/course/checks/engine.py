@@ -10,14 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from consensus_lib.recording import record
-from consensus_lib.rules import Consensus
-from course.checks.layer_rule import check_layer_rule
-from course.checks.tensors import difference, kind, said
-from course.checks.verdict import Verdict, not_yet, right, shown
+import consensus_lib as cl
+from course.checks.grad_sampler import check_grad_sampler
+from course.checks.tensors import difference, kind
+from course.checks.verdict import Verdict, asked, not_yet, right
 from course.figures.costs import count_numbers
 
-__all__ = ["check_fold", "check_layer_rule", "check_like_minded", "check_votes"]
+__all__ = ["check_fold", "check_grad_sampler", "check_like_minded", "check_votes"]
 
 Fold = Callable[[Iterator[Tensor]], tuple[Tensor, Tensor]]
 VoteCounter = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -25,7 +24,6 @@ VoteCounter = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 TARGET = 0.5
 EXAMPLES, INPUTS, HIDDEN, CLASSES = 64, 20, 30, 3
 
-_NO_FUNCTION = "this is {}, not a function: pass the name without ()."
 # Loose enough for the chunk at hand, the one before it, and minimum and maximum side by side.
 _CHUNKS_ALIVE, _TIMES_A_CHUNK = 3, 4
 
@@ -35,23 +33,20 @@ def check_fold(function: Fold) -> Verdict:
 
     The stream yields chunks of per-example gradients, (n, ...), with n >= 1 not always the same.
     """
-    if not callable(function):
-        return not_yet(_NO_FUNCTION.format(shown(function)))
     for name, chunks in _STREAMS.items():
-        try:
-            answer = function(chunk.clone() for chunk in chunks)
-        except Exception as error:
-            return not_yet(f"on {name} your function raised {said(error)}.")
+        answer = asked(function, (chunk.clone() for chunk in chunks), about=f"on {name}")
+        if isinstance(answer, Verdict):
+            return answer
         if not _is_pair(answer):
             return not_yet(f"on {name} it returned {kind(answer)}. Expected mean, consensus.")
         whole = torch.cat(chunks)
-        expected = whole.mean(dim=0), Consensus().reduce(whole)
+        expected = whole.mean(dim=0), cl.Consensus().reduce(whole)
         for what, got, wanted in zip(("mean", "consensus"), answer, expected, strict=True):
             if fault := difference(got, wanted):
                 return not_yet(f"on {name} the {what} {fault}. {_fold_hint(what, got, chunks)}")
     many = torch.ones(40, 1, 6)
     watched = _Watched(many)
-    largest = count_numbers(lambda: function(iter(watched))).largest
+    largest = count_numbers(function, iter(watched)).largest
     if watched.alive > _CHUNKS_ALIVE or largest > _TIMES_A_CHUNK * many[0].numel():
         return not_yet(
             "both are right, but it holds the stream: fold each chunk into what you carry and let "
@@ -104,32 +99,29 @@ def _fold_hint(what: str, got: Any, chunks: Sequence[Tensor]) -> str:
         return "Carry the sum and the number of examples."
     if not difference(got, torch.zeros_like(whole[0])):
         return "A fold that starts from 0 starts from a conflict: start from the first chunk."
-    if not difference(got, Consensus().reduce(chunks[-1])):
+    if not difference(got, cl.Consensus().reduce(chunks[-1])):
         return "That is the consensus of the last chunk alone."
     return "Merge two answers as you merged two numbers in lesson 01; a conflict stays a conflict."
 
 
 def check_votes(function: VoteCounter) -> Verdict:
-    """Does function(inputs (B, in), grad_outputs (B, out)) count the votes of a Linear layer?
+    """Does function(activations (B, in), backprops (B, out)) count the votes of a Linear layer?
 
     The answer is (positive, negative), each (out, in): how many of a weight's B gradients are
     above and below 0. It must not write B numbers for each weight.
     """
-    if not callable(function):
-        return not_yet(_NO_FUNCTION.format(shown(function)))
-    for name, (inputs, grad_outputs) in _layers().items():
-        try:
-            answer = function(inputs.clone(), grad_outputs.clone())
-        except Exception as error:
-            return not_yet(f"for {name} your function raised {said(error)}.")
+    for name, (activations, backprops) in _layers().items():
+        answer = asked(function, activations.clone(), backprops.clone(), about=f"for {name}")
+        if isinstance(answer, Verdict):
+            return answer
         if not _is_pair(answer):
             return not_yet(f"for {name} it returned {kind(answer)}. Expected positive, negative.")
-        gradients = grad_outputs[:, :, None] * inputs[:, None, :]
+        gradients = backprops[:, :, None] * activations[:, None, :]
         up, down = ((sign * gradients > 0).sum(dim=0).double() for sign in (1, -1))
         for what, got, wanted in zip(("positive", "negative"), answer, (up, down), strict=True):
             if fault := difference(got, wanted):
                 return not_yet(f"for {name} '{what}' {fault}. {_votes_hint(*answer, up, down)}")
-    written = count_numbers(lambda: function(inputs, grad_outputs)).written
+    written = count_numbers(function, activations, backprops).written
     if written >= gradients.numel():
         return not_yet(
             f"the counts are right, but {written} numbers were written, and all the gradients are "
@@ -141,7 +133,7 @@ def check_votes(function: VoteCounter) -> Verdict:
 
 
 def _layers() -> dict[str, tuple[Tensor, Tensor]]:
-    """{name: (inputs, grad_outputs)}, the last one large enough to tell a product from a loop."""
+    """{name: (activations, backprops)}, the last one large enough to tell a product from a loop."""
     draw = torch.Generator().manual_seed(0)
     deltas = torch.tensor([[0.5], [-0.5]]).double()
     return {
@@ -197,9 +189,9 @@ def check_like_minded(inputs: Tensor, targets: Tensor) -> Verdict:
         torch.manual_seed(0)
         layers = nn.Linear(INPUTS, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, CLASSES)
     model = nn.Sequential(*layers).double()
-    with record(model) as tape:
+    with cl.record(model) as tape:
         losses = functional.cross_entropy(model(inputs), targets, reduction="none")
-    share = tape.backward(losses, Consensus()).by_parameter["0.weight"].consensus_ratio
+    share = tape.backward(losses, cl.Consensus()).by_parameter["0.weight"].consensus_ratio
     found = f"all {EXAMPLES} examples agree on {share:.1%} of the first layer's weights"
     if share <= TARGET:
         return not_yet(f"{found}; the target is more than {TARGET:.0%}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,19 +20,18 @@ _MARKS = {1: "+", -1: "−", 0: "0"}
 _GAP = 0.5  # cells between the factors and their products
 
 
-def draw_sign_patterns(inputs: Tensor, grad_outputs: Tensor) -> style.Picture:
+def draw_sign_patterns(activations: Tensor, backprops: Tensor) -> style.Picture:
     """Draw the sign of every example's gradient as the product of two signs, and their sum.
 
-    A panel an example: its inputs above, its gradients by the outputs at the left, between them
-    the sign of the gradient of each weight. The last panel sums the votes; where all agree, the
+    A panel an example: its activations above, its backprops at the left, between them the sign of the gradient of each weight. The last panel sums the votes; where all agree, the
     cell is filled.
 
     Args:
-        inputs: (B, in); up to three examples and four inputs stay readable.
-        grad_outputs: (B, out).
+        activations: (B, in); up to three examples and four inputs stay readable.
+        backprops: (B, out).
     """
-    above = np.sign(inputs.numpy()).astype(int)
-    left = np.sign(grad_outputs.numpy()).astype(int)
+    above = np.sign(activations.numpy()).astype(int)
+    left = np.sign(backprops.numpy()).astype(int)
     count, width, height = len(above), above.shape[1], left.shape[1]
     picture, axes = style.new_figure(
         1, count + 1, (2.8 * (count + 1), 3.6), "Signs of the gradients, example by example"
@@ -39,8 +39,8 @@ def draw_sign_patterns(inputs: Tensor, grad_outputs: Tensor) -> style.Picture:
     for b, ax in enumerate(axes[:-1]):
         signs = np.outer(left[b], above[b])
         _draw_grid(ax, signs, lambda sign: (_MARKS[sign], _FACES[sign]))
-        _write(ax, width / 2, -1.25 - _GAP, "inputs a")
-        _write(ax, -0.5 - _GAP, -0.25, "δ")
+        _write(ax, width / 2, -1.25 - _GAP, "activations a")
+        _write(ax, -1.3 - _GAP, height / 2, "backprops δ", rotation=90, va="center")
         for i in range(width):
             _draw_cell(ax, i, -1 - _GAP, _MARKS[above[b, i]], _FACES[above[b, i]])
         for o in range(height):
@@ -54,7 +54,7 @@ def draw_sign_patterns(inputs: Tensor, grad_outputs: Tensor) -> style.Picture:
     )
     style.label(axes[-1], "sum of the votes")
     for ax in axes:
-        ax.set(xlim=(-1.2 - _GAP, width + 0.2), ylim=(height + 0.2, -2 - _GAP), aspect="equal")
+        ax.set(xlim=(-1.6 - _GAP, width + 0.2), ylim=(height + 0.2, -2 - _GAP), aspect="equal")
         ax.axis("off")
     picture.alt = f"Sums of the votes of {count} examples, by output: {votes.tolist()}"
     return picture
@@ -70,8 +70,8 @@ def _draw_cell(ax: Axes, x: float, y: float, text: str, face: str) -> None:
     ax.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=style.TITLE_SIZE)
 
 
-def _write(ax: Axes, x: float, y: float, text: str) -> None:
-    ax.text(x, y, text, ha="center", color=style.NEUTRAL, fontsize=style.TEXT_SIZE)
+def _write(ax: Axes, x: float, y: float, text: str, **kw: Any) -> None:
+    ax.text(x, y, text, ha="center", color=style.NEUTRAL, fontsize=style.TEXT_SIZE, **kw)
 
 
 def draw_unanimous(shares: Mapping[str, Mapping[int, float]]) -> style.Picture:
@@ -81,16 +81,20 @@ def draw_unanimous(shares: Mapping[str, Mapping[int, float]]) -> style.Picture:
         shares: {label: {batch: share of weights}}, up to four labels.
     """
     picture, ax = style.new_figure()
-    lines = zip(shares.items(), style.OTHER_RULES, strict=False)
-    for (name, share), line in lines:
-        ax.plot(list(share), list(share.values()), marker="o", label=name, **line)
+    for name, line in style.looks_of(shares).items():
+        ax.plot(*zip(*shares[name].items(), strict=True), marker="o", label=name, **line)
     batches = sorted({batch for share in shares.values() for batch in share})
-    coins = {"color": style.NEUTRAL, "linestyle": (0, (1, 2)), "linewidth": 2}
-    ax.plot(batches, [2.0 ** (1 - batch) for batch in batches], label="coin-flip floor", **coins)
+    floors = [2.0 ** (1 - batch) for batch in batches]
+    ax.plot(batches, floors, label="coin-flip floor", **style.COINS)
     ax.set_xscale("log", base=2)
     ax.set_xticks(batches, [str(batch) for batch in batches])
     ax.minorticks_off()
     ax.set_ylim(-0.03, 1.03)
     style.label(ax, "Weights on which all examples agree", "batch (examples)", "share of weights")
     style.add_legend(ax, loc="center right")
+    told = (
+        f"{name} {', '.join(f'{s:.2g} of {n}' for n, s in of.items())}"
+        for name, of in shares.items()
+    )
+    picture.alt = f"Share of weights on which all examples agree: {'; '.join(told)} examples"
     return picture

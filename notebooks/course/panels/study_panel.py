@@ -5,14 +5,15 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-import ipywidgets as widgets
+import pandas as pd
 
 from course.figures import style
 from course.figures.study_figures import COUNTS, Column, draw_forest
-from course.panels.panel import Panel
+from course.panels.controls import choice, several
+from course.panels.drawn_panel import DrawnPanel
 from course.study.comparing import ERROR, Comparison
+from course.study.first_study import BUDGET
 from course.study.inference import holm
-from course.study.plan import Budget
 from course.study.reporting import (
     MEASURES,
     Findings,
@@ -22,7 +23,7 @@ from course.study.reporting import (
     rules_of,
     training_pairs,
 )
-from course.study.store import Columns
+from course.study.store import select
 
 __all__ = ["StudyPanel"]
 
@@ -37,10 +38,10 @@ _TASKS = MappingProxyType(
         "4 pairs or more": lambda pairs: pairs >= 4,
     }
 )
-_MOMENTS: tuple[Moment, ...] = ("end", *Budget().levels, "best")
+_MOMENTS: tuple[Moment, ...] = ("end", *BUDGET.levels, "best")
 
 
-class StudyPanel(Panel):
+class StudyPanel(DrawnPanel):
     """Any comparison of the study as forest and table, beside the number of looks it cost.
 
     Controls: `measure` (a name of `MEASURES`), `moment` ("end", a training loss, "best"),
@@ -67,11 +68,11 @@ class StudyPanel(Panel):
         "solved exactly": {"measure": "exact"},
     }
 
-    def __init__(self, columns: Columns) -> None:
+    def __init__(self, columns: pd.DataFrame) -> None:
         self._columns = columns
         self._groups = {
-            name: columns.where(
-                task=[t for t in set(columns["task"].tolist()) if belongs(training_pairs(t))]
+            name: select(
+                columns, task=[t for t in columns["task"].unique() if belongs(training_pairs(t))]
             )
             for name, belongs in _TASKS.items()
         }
@@ -79,22 +80,15 @@ class StudyPanel(Panel):
         self.looks: dict[Look, float] = {}
         self.shown: Findings | None = None
         rules = rules_of(columns)
-        super().__init__(
-            {
-                "measure": widgets.Dropdown(
-                    options=[*MEASURES], description="measure", style={"description_width": "70px"}
-                ),
-                "moment": widgets.Dropdown(
-                    options=[(moment_in_words(moment), moment) for moment in _MOMENTS],
-                    description="moment",
-                ),
-                "baseline": widgets.Dropdown(options=rules, description="baseline"),
-                "tasks": widgets.Dropdown(options=[*_TASKS], description="tasks"),
-                "rules": widgets.SelectMultiple(
-                    options=rules, value=("consensus",), rows=len(rules), description="rules"
-                ),
-            }
-        )
+        moments = [(moment_in_words(moment), moment) for moment in _MOMENTS]
+        self.controls = {
+            "measure": choice("measure", MEASURES),
+            "moment": choice("moment", moments),
+            "baseline": choice("baseline", rules),
+            "tasks": choice("tasks", _TASKS),
+            "rules": several("rules", rules, first=("consensus",)),
+        }
+        super().__init__()
 
     def draw(self) -> style.Picture:
         """Compare what the controls say, count it as looked at, and draw it."""
