@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from consensus_lib.preconditions import require_one_loss_per_example
-from consensus_lib.questions import (
+from consensus_lib.recording import record
+from consensus_lib.statistics import (
     Agreed,
     Least,
     Stack,
@@ -19,7 +20,6 @@ from consensus_lib.questions import (
     Unopposed,
     Votes,
 )
-from consensus_lib.recording import record
 
 __all__ = ["GradientCheck", "GradientMismatch", "check_gradients"]
 

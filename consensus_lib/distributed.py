@@ -1,28 +1,21 @@
-"""Statistics across processes: many small exchanges side by side, in few collectives.
-
-How one statistic crosses is said in its `Statistic.across`, as an *exchange*: a generator that
-yields a reduction ("min" or "sum") and a tensor, gets back that tensor reduced over the
-processes, and at last returns its answer. Here the exchanges of all statistics and parameters
-are packed, so that their number costs nothing.
-"""
+"""Statistics across processes: each process merges a share of the weights, and sends it to all."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Mapping
+from functools import reduce
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn import functional
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-__all__ = ["Exchange", "Reduction", "run_together", "total_count"]
-
-Reduction = Literal["min", "sum"]  # a maximum is the minimum of the negative
-Exchange = Generator[tuple[Reduction, Tensor], Tensor, Tensor]
+__all__ = ["merge_across", "total_count"]
 
 
 def total_count(
@@ -77,36 +70,36 @@ def _difference(everyone: list[dict[str, str]]) -> str:
     )
 
 
-def run_together(exchanges: Sequence[Exchange], group: ProcessGroup | None) -> list[Tensor]:
-    """The answer of each exchange; one all_reduce for all that ask alike and in one dtype.
+def merge_across(
+    merge: Callable[[Tensor, Tensor], Tensor],
+    mine: Mapping[str, Tensor],
+    group: ProcessGroup | None,
+) -> dict[str, Tensor]:
+    """Merge a statistic of many parameters over the processes, in two collectives a dtype.
+
+    Every number is merged by one process, in the order of the ranks, so that all processes end
+    with the same bits. A process sends and receives as much as in a ring all_reduce of as many
+    numbers, and holds three times its numbers meanwhile.
 
     Args:
-        exchanges: the same on every process, in the same order, not yet begun.
+        merge: of the statistics of two sets of voters, weight by weight.
+        mine: {parameter name: the statistic of this process's voters}; the names, shapes and
+            dtypes are the same on every process, and in the same order.
         group: the processes that take part; None is all of them.
+
+    Returns:
+        {parameter name: the statistic of the voters of all processes}.
     """
-    asked: dict[int, tuple[Reduction, Tensor]] = {}
-    answers: dict[int, Tensor] = {}
-
-    def resume(i: int, reduced: Tensor | None) -> None:
-        try:
-            asked[i] = exchanges[i].send(reduced)
-        except StopIteration as finished:
-            answers[i] = finished.value
-
-    for i in range(len(exchanges)):
-        resume(i, None)
-    while asked:
-        # Minima first, for they may lead to sums (LogPowerSum), which then join the other sums.
-        reduction = "min" if any(kind == "min" for kind, _ in asked.values()) else "sum"
-        turn = [i for i, (kind, _) in asked.items() if kind == reduction]
-        tensors = {i: asked.pop(i)[1] for i in turn}
-        for dtype in dict.fromkeys(tensor.dtype for tensor in tensors.values()):
-            alike = {i: tensor for i, tensor in tensors.items() if tensor.dtype == dtype}
-            flat = torch.cat([tensor.flatten() for tensor in alike.values()])
-            dist.all_reduce(
-                flat, dist.ReduceOp.MIN if reduction == "min" else dist.ReduceOp.SUM, group=group
-            )
-            pieces = flat.split([tensor.numel() for tensor in alike.values()])
-            for (i, tensor), piece in zip(alike.items(), pieces, strict=True):
-                resume(i, piece.view(tensor.shape))
-    return [answers[i] for i in range(len(exchanges))]
+    size = dist.get_world_size(group)
+    found: dict[str, Tensor] = {}
+    for dtype in dict.fromkeys(tensor.dtype for tensor in mine.values()):
+        alike = {name: tensor for name, tensor in mine.items() if tensor.dtype == dtype}
+        flat = torch.cat([tensor.flatten() for tensor in alike.values()])
+        sent = functional.pad(flat, (0, -len(flat) % size))
+        received = torch.empty_like(sent)
+        dist.all_to_all_single(received, sent, group=group)
+        share = reduce(merge, received.view(size, -1).unbind())
+        dist.all_gather(list(received.view(size, -1).unbind()), share, group=group)
+        parts = received[: len(flat)].split([tensor.numel() for tensor in alike.values()])
+        found |= {n: p.view(t.shape) for (n, t), p in zip(alike.items(), parts, strict=True)}
+    return found

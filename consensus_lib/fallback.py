@@ -8,10 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from consensus_lib.folding import Piece
 from consensus_lib.preconditions import voter_of
-from consensus_lib.questions import Fold, Statistic
-from consensus_lib.statistics import not_finite, widened
+from consensus_lib.statistics import (
+    Piece,
+    RunningStatistics,
+    Statistic,
+    not_finite,
+    widened,
+)
 
 __all__ = ["first_bad_voter", "fold_one_by_one"]
 
@@ -38,7 +42,7 @@ def fold_one_by_one(
     Raises:
         FloatingPointError: naming parameter and voter.
     """
-    folds = {name: Fold(needs) for name in parameters}
+    folds = {name: RunningStatistics(needs) for name in parameters}
     floats = sum(p.numel() for p in parameters.values())
     chunk = max(1, chunk_floats // floats)
     finite: dict[str, list[Tensor]] = {name: [] for name in parameters}

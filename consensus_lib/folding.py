@@ -3,50 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from consensus_lib.calls import Component, Examples, Order, chunks
-from consensus_lib.factorised import FACTORISED, outer_product_statistics
-from consensus_lib.questions import Fold, Statistic
-from consensus_lib.statistics import widened
+from consensus_lib.linear import FACTORISED, outer_product_statistics
+from consensus_lib.statistics import Piece, RunningStatistics, Statistic, widened
 
-__all__ = ["Folder", "Piece", "stacks"]
+__all__ = ["Folder", "stacks"]
 
 _FACTORISE = 2**16  # below so many numbers, to make them takes less time than to avoid them
-
-
-@dataclass(frozen=True)
-class Piece:
-    """The statistics of some parameters, laid side by side.
-
-    Attributes:
-        shapes: {parameter name: shape}, in the order in which they lie.
-        answers: {statistic: tensor}, of as many numbers as the parameters have together.
-    """
-
-    shapes: dict[str, torch.Size]
-    answers: dict[Statistic, Tensor]
-
-    def split(self, tensor: Tensor) -> dict[str, Tensor]:
-        """{parameter name: its part of such a tensor, in its shape}."""
-        if len(self.shapes) == 1:
-            return {name: tensor.reshape(shape) for name, shape in self.shapes.items()}
-        parts = tensor.split([shape.numel() for shape in self.shapes.values()])
-        return {
-            name: part.view(shape)
-            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
-        }
-
-    def by_parameter(self) -> dict[str, dict[Statistic, Tensor]]:
-        """{parameter name: {statistic: tensor of its shape}}."""
-        found: dict[str, dict[Statistic, Tensor]] = {name: {} for name in self.shapes}
-        for statistic, answer in self.answers.items():
-            for name, part in self.split(answer).items():
-                found[name][statistic] = part
-        return found
 
 
 class Folder:
@@ -76,7 +43,7 @@ class Folder:
         self._needs = needs
         self._batch_size = batch_size
         self._order = Order(batch_size, groups)
-        parts = frozenset().union(*(need.parts for need in needs))
+        parts = frozenset().union(*(need.made_of for need in needs))
         self._temporaries = max(part.temporaries for part in parts)
         self._chunk_floats = chunk_floats
         self._give = give
@@ -107,7 +74,7 @@ class Folder:
             rows = [*self._stacks(self._waiting, everybody, together=True), *rows]
         shapes = {name: shape for part in self._waiting for name, shape in part.shapes.items()}
         shapes |= {name: stack.shape[1:] for name, stack in self._ready.items()}
-        fold = Fold(self._needs)
+        fold = RunningStatistics(self._needs)
         fold.add(torch.cat(rows, dim=1) if len(rows) > 1 else rows[0])
         self._give(Piece(shapes, fold.answers()))
         for part in self._waiting:
@@ -141,7 +108,7 @@ class Folder:
             self._give(Piece({name: part.shapes[name]}, answers))
         if (name := by_local.get("bias")) is not None:
             if grads.numel() > _FACTORISE:
-                fold = Fold(self._needs)
+                fold = RunningStatistics(self._needs)
                 fold.add(grads)
                 self._give(Piece({name: part.shapes[name]}, fold.answers()))
             else:
@@ -150,7 +117,7 @@ class Folder:
 
     def _fold(self, part: Component) -> None:
         """Fold the parameters of a component, each by itself, a chunk of voters at a time."""
-        folds = [Fold(self._needs) for _ in part.shapes]
+        folds = [RunningStatistics(self._needs) for _ in part.shapes]
         floats = self._floats_per_example(part) * self._order.most
         for voters in chunks(self._order.voters, max(1, self._chunk_floats // floats)):
             found = self._stacks([part], voters, together=False)

@@ -26,7 +26,7 @@ from torch.utils.hooks import RemovableHandle
 from consensus_lib import attention, convolutions  # noqa: F401 - register their layer rules
 from consensus_lib.calls import Call, Component, components
 from consensus_lib.fallback import first_bad_voter, fold_one_by_one
-from consensus_lib.folding import Folder, Piece
+from consensus_lib.folding import Folder
 from consensus_lib.graph import Graph
 from consensus_lib.layers import Use, has_rule, uses_in
 from consensus_lib.operations import Operations, bare_parameters
@@ -38,10 +38,9 @@ from consensus_lib.preconditions import (
     voter_indices,
 )
 from consensus_lib.proof import failed_parameters
-from consensus_lib.questions import Stack, Statistic
 from consensus_lib.report import Report, report_needs
 from consensus_lib.rules import Rule
-from consensus_lib.statistics import GradientStatistics
+from consensus_lib.statistics import GradientStatistics, Piece, Stack, Statistic
 from consensus_lib.streaming import OutputCheck, stream
 from consensus_lib.updates import accumulate
 

@@ -9,8 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from consensus_lib.folding import Piece
-from consensus_lib.questions import Agreed, Statistic, Touched
+from consensus_lib.statistics import Agreed, Piece, Statistic, Touched
 
 __all__ = ["ParameterReport", "Report", "report_needs"]
 

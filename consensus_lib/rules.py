@@ -15,8 +15,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from consensus_lib.questions import (
+from consensus_lib.statistics import (
     Agreed,
+    GradientStatistics,
     Least,
     LogPowerSum,
     Statistic,
@@ -24,8 +25,9 @@ from consensus_lib.questions import (
     Touched,
     Unopposed,
     Votes,
+    looks_are_free,
+    statistics_of,
 )
-from consensus_lib.statistics import GradientStatistics, looks_are_free, statistics_of
 
 __all__ = [
     "AgreementWeighted",

@@ -15,8 +15,9 @@ import torch.distributed.nn  # before the group exists: see examples/several_pro
 from torch import nn
 
 import consensus_lib as cl
-from consensus_lib.questions import (
+from consensus_lib.statistics import (
     Agreed,
+    GradientStatistics,
     Least,
     LeastNonzero,
     LogPowerSum,
@@ -28,8 +29,8 @@ from consensus_lib.questions import (
     Touched,
     Unopposed,
     Votes,
+    widened,
 )
-from consensus_lib.statistics import GradientStatistics, widened
 
 SHARES = [slice(0, 1), slice(1, 3), slice(3, 7)]  # of seven voters: 1, 2 and 4
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]

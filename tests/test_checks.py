@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import consensus_lib as cl
-from consensus_lib.questions import Sum
+from consensus_lib.statistics import Sum
 from tests.zoo import ZOO, build, loss_fn
 
 

@@ -13,8 +13,7 @@ import torch
 import torch.distributed as dist
 
 import consensus_lib as cl
-from consensus_lib.questions import Stack, Sum
-from consensus_lib.statistics import widened
+from consensus_lib.statistics import Stack, Sum, widened
 from tests.distributed_worker import (
     COMPARISONS,
     DTYPES,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import consensus_lib as cl
-from consensus_lib.questions import Least, Sum, Votes
+from consensus_lib.statistics import Least, Sum, Votes
 from course.checks import agreement as checks
 from tests.refresh_notebooks import NOTEBOOKS
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import consensus_lib as cl
-from consensus_lib.factorised import FACTORISED
-from consensus_lib.questions import (
+from consensus_lib.linear import FACTORISED
+from consensus_lib.statistics import (
     Agreed,
     Least,
     LogPowerSum,

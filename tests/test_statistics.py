@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import consensus_lib as cl
-from consensus_lib.questions import (
+from consensus_lib.statistics import (
     Agreed,
+    GradientStatistics,
     Least,
     LogPowerSum,
     Maximum,
@@ -18,7 +19,6 @@ from consensus_lib.questions import (
     Unopposed,
     Votes,
 )
-from consensus_lib.statistics import GradientStatistics
 from tests.strategies import stacks
 
 ALL = [Sum(), Votes(), Minimum(), Maximum(), Touched(), Least(), Agreed(), Unopposed()] + [

@@ -11,11 +11,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import consensus_lib as cl
-from consensus_lib import factorised, rules
+from consensus_lib import linear as factorised
+from consensus_lib import rules
 from consensus_lib.calls import Call, components
 from consensus_lib.folding import Folder
 from consensus_lib.layers import Use, linear
-from consensus_lib.questions import Stack
+from consensus_lib.statistics import Stack
 from tests.zoo import Affine, Scale, loss_fn
 
 # numbers, shapes and branches that depend on what a tensor holds

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from consensus_lib.questions import Stack
+from consensus_lib.statistics import Stack
 from course.arc import load_task
 from course.checks.tensors import kind, said
 from course.checks.verdict import Verdict, as_number, not_yet, right, shown

@@ -8,7 +8,6 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from consensus_lib.questions import Stack
 from consensus_lib.rules import (
     AgreementWeighted,
     AndMask,
@@ -19,6 +18,7 @@ from consensus_lib.rules import (
     Rule,
     SmallestMagnitude,
 )
+from consensus_lib.statistics import Stack
 from course.study.networks import Architecture
 
 __all__ = ["CONTROLS", "MAIN_RULES", "RELATIVES", "RULES", "SCALED_MEAN", "SOFTER_RULES", "Reducer"]

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from consensus_lib.questions import Agreed, Stack
+from consensus_lib.statistics import Agreed, Stack
 from consensus_lib.updates import hold_masked_weights
 from course.study.plan import Setting
 

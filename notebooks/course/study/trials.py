@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from consensus_lib.questions import Agreed, Stack, Touched
+from consensus_lib.statistics import Agreed, Stack, Touched
 from course.arc import Pair, Task
 from course.study.networks import Architecture, Cells, Differentiable, Networks
 from course.study.plan import Budget, Setting

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import consensus_lib as cl
-from consensus_lib import factorised, folding
-from consensus_lib.factorised import FACTORISED
-from consensus_lib.questions import Agreed, Unopposed
+from consensus_lib import folding, linear
+from consensus_lib.linear import FACTORISED
+from consensus_lib.statistics import Agreed, Unopposed
 from tests import oracle
 
 
@@ -97,13 +97,13 @@ def test_rows_and_columns_with_a_zero_are_left_out(batch_size, dead_inputs, dead
 @pytest.mark.parametrize("agreeing", [0, 0.1, 0.2, 1])
 def test_where_many_agree_the_products_are_folded_instead(monkeypatch, need, agreeing):
     folded = []
-    honest = factorised._folded
-    monkeypatch.setattr(factorised, "_folded", lambda *a: folded.append(1) or honest(*a))
+    honest = linear._folded
+    monkeypatch.setattr(linear, "_folded", lambda *a: folded.append(1) or honest(*a))
     layer = nn.Linear(40, 10).double()
     inputs = torch.randn(60, 40).double()
     inputs[:, : int(40 * agreeing)].abs_()
     compare(layer, inputs, torch.rand(60, 10).double() + 0.1, frozenset({need}))
-    assert bool(folded) == (agreeing > factorised._MANY)
+    assert bool(folded) == (agreeing > linear._MANY)
 
 
 @pytest.mark.parametrize(("width", "factorises"), [(50, False), (200, True)])

@@ -19,17 +19,17 @@ import torch
 from torch import Tensor
 
 from consensus_lib.calls import chunks
-from consensus_lib.questions import (
+from consensus_lib.statistics import (
     Agreed,
-    Fold,
+    RunningStatistics,
     Statistic,
     Sum,
     Touched,
     Unopposed,
     Votes,
+    looks_are_free,
     minmod,
 )
-from consensus_lib.statistics import looks_are_free
 
 __all__ = ["FACTORISED", "outer_product_statistics"]
 
@@ -78,7 +78,7 @@ def _folded(
     a look. A chunk is written once and read once for each extreme; one of the default size stays
     in the cache of a current card, so that little of this reaches its memory.
     """
-    fold = Fold(needs)
+    fold = RunningStatistics(needs)
     if needs:
         for rows in chunks(len(inputs), max(1, chunk // (grad_outputs.shape[1] * inputs.shape[1]))):
             fold.add(grad_outputs[rows].unsqueeze(2) * inputs[rows].unsqueeze(1))
