@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from consensus_lib.calls import Component, Examples, Order, chunks
-from consensus_lib.linear import FACTORISED, outer_product_statistics
+from consensus_lib.linear import outer_product_statistics
 from consensus_lib.statistics import Piece, RunningStatistics, Statistic, widened
 
 __all__ = ["Folder", "stacks"]
@@ -95,7 +95,7 @@ class Folder:
         call = part.calls[0]
         plain = type(call.module) is nn.Linear and len(part.calls) == 1 and call.inputs.dim() == 2
         every_example_votes = call.size == self._batch_size == self._order.voters
-        return plain and every_example_votes and self._needs <= FACTORISED
+        return plain and every_example_votes
 
     def _fold_linear(self, part: Component) -> None:
         """Fold a Linear layer without its per-example gradients, so far as that is a gain."""

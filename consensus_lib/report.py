@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from consensus_lib.statistics import Agreed, Piece, Statistic, Touched
+from consensus_lib.statistics import Agreed, Piece, Statistic, Touched, looks_are_free
 
 __all__ = ["ParameterReport", "Report", "report_needs"]
 
@@ -160,4 +161,6 @@ def _how_many(tensor: Tensor) -> Tensor:
         if stride == 0:
             times *= tensor.shape[dim]
             tensor = tensor.narrow(dim, 0, 1)
+    if looks_are_free(tensor):  # numpy counts five times as fast, and only booleans
+        return torch.tensor(times * np.count_nonzero(tensor.bool().numpy()))
     return times * tensor.count_nonzero()

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 import consensus_lib as cl
-from consensus_lib.linear import FACTORISED
 from consensus_lib.statistics import (
     Agreed,
     Least,
@@ -73,7 +72,7 @@ def test_votes_of_a_linear_layer_factorise(batch_size, zeros):
     if zeros == "both":
         weights = weights.relu()
         weights[:, 0] = 0
-    factorised = NEEDS & FACTORISED
+    factorised = NEEDS
     with cl.record(layer, chunk_bytes=256) as tape:
         losses = (layer(inputs) * weights).sum(dim=1)
     recorded = tape.statistics(losses, factorised)
