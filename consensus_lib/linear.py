@@ -40,7 +40,7 @@ __all__ = ["outer_product_statistics"]
 _MANY = 0.15  # above this share of weights, to fold the outer products is faster
 _SOME = 32  # so many examples are hardly ever unanimous, which spares the votes of the others
 _FEW = 64  # so many examples mostly touch every weight, which spares a look at the others
-_CACHED = 2**16  # so many numbers stay in the cache of a core
+_CACHED = 2**16  # so many numbers stay in a core's cache, and their memory is soon used again
 _LEAST_LOG = -600.0  # its exponential is a normal number in float64
 
 
@@ -71,7 +71,7 @@ class _OuterProducts:
 
     def __init__(self, activations: Tensor, backprops: Tensor, chunk: int) -> None:
         self.x, self.g, self.chunk = activations, backprops, chunk
-        self.shape = backprops.shape[1], activations.shape[1]
+        self.shape = torch.Size((backprops.shape[1], activations.shape[1]))
 
     def without_folding(self, need: Statistic) -> Tensor | None:
         """A statistic, (out, in); None if to fold it is faster, or all there is."""
@@ -79,7 +79,7 @@ class _OuterProducts:
             case Sum():
                 return self.g.T @ self.x
             case Votes():
-                return self.votes.to(self.x.dtype)
+                return self.votes().to(self.x.dtype)
         if looks_are_free(self.x):
             match need:
                 case Agreed():
@@ -101,31 +101,35 @@ class _OuterProducts:
         the cache of a current card, so that little of this reaches its memory.
         """
         running = RunningStatistics(needs)
-        rows = max(1, self.chunk // (self.shape[0] * self.shape[1]))
+        rows = max(1, self.chunk // self.shape.numel())
         for g, x in zip(self.g.split(rows), self.x.split(rows), strict=True):
             running.add(g.unsqueeze(2) * x.unsqueeze(1))
         return running.answers()
 
-    @cached_property
     def votes(self) -> Tensor:
-        """The sum of the signs, (out, in)."""
-        return _product(*(tensor.sign().to(torch.int8) for tensor in (self.g, self.x)))
+        """The sum of the signs, (out, in), in any dtype."""
+        return _product(*(_int8(tensor.sign()) for tensor in (self.g, self.x)))
 
     @cached_property
     def nonzero(self) -> tuple[Tensor, Tensor]:
-        """1 where backprops (B, out) and activations (B, in) are not 0, in int8."""
-        return self.g.bool().view(torch.int8), self.x.bool().view(torch.int8)
+        """1 where the backprops (B, out) and the activations (B, in) are not 0, in int8."""
+        return _int8(self.g.bool()), _int8(self.x.bool())
 
     @cached_property
-    def always(self) -> tuple[np.ndarray, np.ndarray]:
+    def always(self) -> tuple[Tensor, Tensor]:
         """The rows and columns in which no example is 0."""
-        rows, columns = (tensor.amin(dim=0).numpy() for tensor in self.nonzero)
-        return np.flatnonzero(rows), np.flatnonzero(columns)
+        found = (tensor.amin(dim=0).numpy() for tensor in self.nonzero)
+        rows, columns = (torch.from_numpy(np.flatnonzero(kept)) for kept in found)
+        return rows, columns
 
     @cached_property
     def voters(self) -> Tensor:
         """How many examples are not 0 at each weight: (out, in), or (out, 1) or (1, in)."""
-        g, x = self.nonzero
+        return self.voters_among(len(self.x))
+
+    def voters_among(self, count: int) -> Tensor:
+        """`voters` of the first examples."""
+        g, x = (tensor[:count] for tensor in self.nonzero)
         rows, columns = map(len, self.always)
         if columns == self.shape[1]:  # as in a first layer: no need for a matrix product
             return g.sum(dim=0, dtype=torch.int32)[:, None]
@@ -135,70 +139,64 @@ class _OuterProducts:
 
     def touched(self) -> Tensor:
         """`Touched`, by a few examples if they touch all that can be touched."""
-        g, x = self.nonzero
-        rows, columns = (tensor.amax(dim=0).to(self.x.dtype) for tensor in self.nonzero)
-        if len(self.always[1]) == self.shape[1]:
-            return rows[:, None].expand(self.shape)
-        if len(self.always[0]) == self.shape[0]:
-            return columns.expand(self.shape)
-        few = self.voters if len(g) <= _FEW else _product(g[:_FEW], x[:_FEW])
-        if few.amin() > 0:
-            return rows.new_ones(1, 1).expand(self.shape)
-        if np.count_nonzero(few.numpy()) == rows.sum() * columns.sum():
-            return rows[:, None] * columns
-        return self.voters.clamp(max=1).to(self.x.dtype)
+        few = self.voters if len(self.x) <= _FEW else self.voters_among(_FEW)
+        if few.shape != self.shape:
+            return self.voters.bool().expand(self.shape)
+        touched = few.bool()
+        rows, columns = (tensor.amax(dim=0).sum() for tensor in self.nonzero)
+        return (
+            touched if np.count_nonzero(touched.numpy()) == rows * columns else self.voters.bool()
+        )
 
     def agreed(self) -> Tensor:
         """`Agreed`, by the magnitudes of the few weights at which so far all agree."""
-        nowhere = self.x.new_zeros(1, 1).expand(self.shape)
-        rows, columns = map(torch.from_numpy, self.always)
+        rows, columns = self.always
         if not (len(rows) and len(columns)):
-            return nowhere
+            return self.everywhere(0.0)
         # who is not unanimous among some is not unanimous among all
         g, x = (_columns(t[:_SOME], own) for t, own in ((self.g, rows), (self.x, columns)))
-        where = _places(_product(g.sign().to(torch.int8), x.sign().to(torch.int8)).abs_(), len(g))
+        where = _places(_product(_int8(g.sign()), _int8(x.sign())).abs_(), len(g))
         if not len(where):
-            return nowhere
-        if len(where) > _MANY * nowhere.numel():
+            return self.everywhere(0.0)
+        if len(where) > _MANY * self.shape.numel():
             return self.where_nothing_is_zero(Agreed())
         rows, columns = rows[where // len(columns)], columns[where % len(columns)]
-        products = _products(self.g, self.x, rows, columns, self.chunk)
+        products = self.products(rows, columns)
         found = [minmod(p.amin(dim=1), p.amax(dim=1)) for p in products]
-        answer = nowhere.clone(memory_format=torch.contiguous_format)
-        return answer.index_put_((rows, columns), torch.cat(found))
+        return self.x.new_zeros(self.shape).index_put_((rows, columns), torch.cat(found))
 
     def where_nothing_is_zero(self, need: Statistic) -> Tensor:
         """A statistic that is 0 where any example is, folded from the rows and columns without."""
-        nowhere = self.x.new_zeros(1, 1).expand(self.shape)
-        rows, columns = map(torch.from_numpy, self.always)
+        rows, columns = self.always
         if not (len(rows) and len(columns)):
-            return nowhere
+            return self.everywhere(0.0)
         inner = _OuterProducts(_columns(self.x, columns), _columns(self.g, rows), self.chunk)
         found = inner.folded(frozenset({need}))[need]
         if inner.shape == self.shape:
             return found
-        answer = nowhere.clone(memory_format=torch.contiguous_format)
-        return answer.index_put_((rows[:, None], columns), found)
+        return self.x.new_zeros(self.shape).index_put_((rows[:, None], columns), found)
 
     def unopposed(self) -> Tensor | None:
         """`Unopposed`, by the magnitudes of the few weights whose voters are on one side."""
-        answer, voters = self.x.new_full((1, 1), torch.inf), self.voters
-        if voters.amin() == 0:
-            answer = (answer * voters).nan_to_num_(0.0, torch.inf)
-            voters = voters.clamp(min=1)
-        answer = answer.expand(self.shape)
-        # 0 where all voters are on one side, below 0 elsewhere, and where there is none
-        where = _places(self.votes.abs().sub_(voters), 0)
+        answer = self.everywhere(torch.inf)
+        # 0 where all voters are on one side, and where there is none; below 0 elsewhere
+        where = _places(self.votes().abs_().sub_(self.voters), 0)
+        rows, columns = where // self.shape[1], where % self.shape[1]
+        if self.voters.amin() == 0:
+            answer = (answer[:1, :1] * self.voters).nan_to_num_(0.0, torch.inf).expand(self.shape)
+            voting = self.voters.expand(self.shape)[rows, columns] > 0
+            where, rows, columns = where[voting], rows[voting], columns[voting]
         if not len(where):
             return answer
-        if len(where) > _MANY * answer.numel():
+        if len(where) > _MANY * self.shape.numel():
             return None
-        rows, columns = where // self.shape[1], where % self.shape[1]
-        g, x = (torch.threshold(tensor.abs(), 0.0, torch.inf) for tensor in (self.g, self.x))
-        least = torch.cat([p.amin(dim=1) for p in _products(g, x, rows, columns, self.chunk)])
-        answer = answer.clone(memory_format=torch.contiguous_format)
-        answer.view(-1)[where] = least.mul_(self.votes.view(-1)[where].sign())
-        return answer
+        least = []
+        for p in self.products(rows, columns):
+            side = p.sum(dim=1).sign_()
+            least.append(torch.threshold_(p.abs_(), 0.0, torch.inf).amin(dim=1).mul_(side))
+        # a product that is too small for its dtype is 0, and inf x 0 is nan
+        signed = torch.cat(least).nan_to_num_(0.0)
+        return answer.contiguous().view(-1).index_copy_(0, where, signed).view(self.shape)
 
     def log_power_sum(self, p: float) -> Tensor | None:
         """`LogPowerSum` as a matrix product of powers, each scaled to at most 1."""
@@ -217,18 +215,28 @@ class _OuterProducts:
         product = logs[0].exp_().T @ logs[1].exp_()
         return product.log_().add_(tops[0][:, None]).add_(tops[1])
 
+    def everywhere(self, number: float) -> Tensor:
+        """(out, in), a view of one number."""
+        return self.x.new_full((1, 1), number).expand(self.shape)
 
-def _products(g: Tensor, x: Tensor, rows: Tensor, columns: Tensor, chunk: int) -> Iterator[Tensor]:
-    """g[b, row] x[b, column] of all examples b at the chosen pairs, in pieces (K, B)."""
-    outs, ins = g.T.contiguous(), x.T.contiguous()
-    step = max(1, min(chunk, _CACHED) // len(x))
-    for some_rows, some_columns in zip(rows.split(step), columns.split(step), strict=True):
-        # three times as fast as outs[rows]
-        yield outs.index_select(0, some_rows).mul_(ins.index_select(0, some_columns))
+    def products(self, rows: Tensor, columns: Tensor) -> Iterator[Tensor]:
+        """The gradients of all examples at the chosen (out, in) pairs, in pieces (K, B)."""
+        g, x, dim = self.g, self.x, 1
+        if len(rows) > min(self.shape):  # rows of memory are copied faster than single numbers
+            g, x, dim = g.T.contiguous(), x.T.contiguous(), 0
+        step = max(1, min(self.chunk, _CACHED) // len(self.x))
+        for some_rows, some_columns in zip(rows.split(step), columns.split(step), strict=True):
+            # three times as fast as g[some_rows]
+            products = g.index_select(dim, some_rows).mul_(x.index_select(dim, some_columns))
+            yield products if dim == 0 else products.T
 
 
 def _columns(tensor: Tensor, chosen: Tensor) -> Tensor:
     return tensor if len(chosen) == tensor.shape[1] else tensor.index_select(1, chosen)
+
+
+def _int8(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().to(torch.int8)
 
 
 def _places(tensor: Tensor, greatest: int) -> Tensor:
@@ -240,7 +248,7 @@ def _places(tensor: Tensor, greatest: int) -> Tensor:
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """a^T b, exact, of int8 tensors (B, m) and (B, n) of numbers in -1 ... 1."""
+    """a^T b, exact, of int8 matrices (B, m) and (B, n) of numbers in -1 ... 1."""
     if _multiplies_int8(a.device, len(a), a.shape[1], b.shape[1]):
         return torch._int_mm(a.T, b)
     return a.float().T @ b.float()
@@ -248,20 +256,20 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 
 @cache
 def _multiplies_int8(device: torch.device, batch_size: int, m: int, n: int) -> bool:
-    """Whether torch multiplies int8 matrices of these shapes there, rightly and faster than float.
+    """Whether torch multiplies int8 matrices of these shapes there, rightly and not in a loop.
 
     The function is private to torch, which refuses some shapes on some devices and is wrong on
     the CPU for m = 1 (2.13), so that each shape is tried once.
     """
     vectors = torch.backends.cpu.get_cpu_capability().startswith("AVX")
     if device.type == "cpu" and not (vectors and torch.backends.mkldnn.is_available()):
-        return False  # a plain loop
+        return False
     a, b = (
         torch.arange(batch_size * size, device=device).view(batch_size, size) % period % 3 - 1
         for size, period in ((m, 5), (n, 7))
     )
     try:
-        found = torch._int_mm(a.to(torch.int8).T, b.to(torch.int8))
+        found = torch._int_mm(_int8(a).T, _int8(b))
         return torch.equal(found, (a.float().T @ b.float()).to(found.dtype))
     except (AttributeError, RuntimeError):
         return False

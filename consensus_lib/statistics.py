@@ -183,15 +183,15 @@ class LeastNonzero(Statistic):
 
 @dataclass(frozen=True)
 class Touched(Statistic):
-    """1 where any voter has g_i != 0, else 0 (in the dtype of the gradients)."""
+    """Whether any voter has g_i != 0 (bool)."""
 
     made_of = frozenset({Minimum(), Maximum()})
 
     def of(self, stack: Stack) -> Tensor:
-        return torch.maximum(stack[Maximum()], -stack[Minimum()]).sign_()
+        return torch.maximum(stack[Maximum()], -stack[Minimum()]).bool()
 
     def merge(self, a: Tensor, b: Tensor) -> Tensor:
-        return torch.maximum(a, b)
+        return a | b
 
 
 def minmod(least: Tensor, greatest: Tensor) -> Tensor:
