@@ -79,7 +79,7 @@ class _OuterProducts:
             case Sum():
                 return self.g.T @ self.x
             case Votes():
-                return self.votes().to(self.x.dtype)
+                return self.votes()
         if looks_are_free(self.x):
             match need:
                 case Agreed():
@@ -107,7 +107,7 @@ class _OuterProducts:
         return running.answers()
 
     def votes(self) -> Tensor:
-        """The sum of the signs, (out, in), in any dtype."""
+        """`Votes`, a product of signs."""
         return _product(*(_int8(tensor.sign()) for tensor in (self.g, self.x)))
 
     @cached_property
@@ -248,10 +248,10 @@ def _places(tensor: Tensor, greatest: int) -> Tensor:
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """a^T b, exact, of int8 matrices (B, m) and (B, n) of numbers in -1 ... 1."""
+    """a^T b in int32, exact, of int8 matrices (B, m) and (B, n) of numbers in -1 ... 1."""
     if _multiplies_int8(a.device, len(a), a.shape[1], b.shape[1]):
         return torch._int_mm(a.T, b)
-    return a.float().T @ b.float()
+    return (a.float().T @ b.float()).to(torch.int32)
 
 
 @cache
@@ -270,6 +270,6 @@ def _multiplies_int8(device: torch.device, batch_size: int, m: int, n: int) -> b
     )
     try:
         found = torch._int_mm(_int8(a).T, _int8(b))
-        return torch.equal(found, (a.float().T @ b.float()).to(found.dtype))
+        return torch.equal(found, (a.float().T @ b.float()).to(torch.int32))
     except (AttributeError, RuntimeError):
         return False

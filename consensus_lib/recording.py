@@ -133,8 +133,7 @@ class Tape:
             report.fallback = self._gather(losses, needs, groups, pieces.append)
             for piece in self._one_by_one(pieces):
                 reduce(piece)
-        for name, parameter in self._parameters.items():
-            accumulate(parameter, updates[name].to(parameter.dtype))
+        accumulate(self._model, {name: updates[name] for name in self._parameters})
         return report
 
     def statistics(

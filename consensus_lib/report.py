@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass
 from functools import cached_property
 
 import numpy as np
@@ -33,18 +33,18 @@ class ParameterReport:
 
     @property
     def consensus_ratio(self) -> float:
-        """The share of all weights with consensus."""
-        return self.consensus / self.size
+        """The share of all weights with consensus; nan where there is none."""
+        return _share(self.consensus, self.size)
 
     @property
     def update_ratio(self) -> float:
-        """The share of all weights that the rule's update moves."""
-        return self.updated / self.size
+        """The share of all weights that the rule's update moves; nan where there is none."""
+        return _share(self.updated, self.size)
 
     @property
     def live_ratio(self) -> float:
         """The share of all weights at which any voter's gradient is not zero."""
-        return self.live / self.size
+        return _share(self.live, self.size)
 
     @property
     def live_consensus_ratio(self) -> float:
@@ -53,7 +53,7 @@ class ParameterReport:
         Dead weights, such as those of a colour that no grid shows, dilute `consensus_ratio`
         but not this one.
         """
-        return self.consensus / self.live if self.live else float("nan")
+        return _share(self.consensus, self.live)
 
 
 class Report:
@@ -61,7 +61,7 @@ class Report:
 
     Attributes:
         voters: how many voters, N.
-        fallback: parameters that no layer rule accounted for, and that took one ordinary
+        fallback: parameters that no grad sampler accounted for, and that took one ordinary
             backward pass a voter: here is the time that a slow step takes.
     """
 
@@ -75,14 +75,11 @@ class Report:
 
     def add(self, piece: Piece, update: Tensor) -> None:
         """Count over the statistics of a piece, which must hold `report_needs`, and its update."""
-        agreed, live = piece.answers[Agreed()], piece.answers[Touched()]
+        marks = [piece.answers[Agreed()], update, piece.answers[Touched()]]
         if len(piece.shapes) > 1:  # small, and counted by parameter when somebody asks
-            counts = torch.stack([agreed, update, live])
+            self._marks.append((piece.shapes, torch.stack([mark.bool() for mark in marks])))
         else:
-            updated = _how_many(update)
-            consensus = updated if agreed is update else _how_many(agreed)
-            counts = torch.stack([consensus, updated, _how_many(live)])[:, None]
-        self._marks.append((piece.shapes, counts))
+            self._marks.append((piece.shapes, torch.stack([*map(_how_many, marks)])[:, None]))
 
     def __repr__(self) -> str:
         return (
@@ -123,10 +120,8 @@ class Report:
     @cached_property
     def total(self) -> ParameterReport:
         """The counts over all trainable parameters together."""
-        reports = self.by_parameter.values()
-        return ParameterReport(
-            *(sum(getattr(r, field.name) for r in reports) for field in fields(ParameterReport))
-        )
+        counts = zip(*map(astuple, self.by_parameter.values()), strict=True)
+        return ParameterReport(*map(sum, counts))
 
     @property
     def consensus_ratio(self) -> float:
@@ -138,20 +133,14 @@ class Report:
         """The share of weights that the rule's update moves."""
         return self.total.update_ratio
 
-    @property
-    def live_ratio(self) -> float:
-        """The share of weights at which any voter's gradient is not zero."""
-        return self.total.live_ratio
-
-    @property
-    def live_consensus_ratio(self) -> float:
-        """`consensus_ratio` over the live weights only; nan where none is live."""
-        return self.total.live_consensus_ratio
-
 
 def report_needs(needs: frozenset[Statistic]) -> frozenset[Statistic]:
     """The statistics that a report needs beside those of the rule."""
     return needs | {Touched(), Agreed()}
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")
 
 
 def _how_many(tensor: Tensor) -> Tensor:
@@ -161,6 +150,6 @@ def _how_many(tensor: Tensor) -> Tensor:
         if stride == 0:
             times *= tensor.shape[dim]
             tensor = tensor.narrow(dim, 0, 1)
-    if looks_are_free(tensor):  # numpy counts five times as fast, and only booleans
+    if looks_are_free(tensor):  # numpy counts five times as fast, and booleans faster than numbers
         return torch.tensor(times * np.count_nonzero(tensor.bool().numpy()))
     return times * tensor.count_nonzero()

@@ -121,12 +121,12 @@ class Sum(Statistic):
 
 @dataclass(frozen=True)
 class Votes(Statistic):
-    """The sum of the signs: voters with g_i > 0 less those with g_i < 0 (a whole number)."""
+    """The sum of the signs: voters with g_i > 0 less those with g_i < 0 (int32)."""
 
     temporaries = 1
 
     def of(self, stack: Stack) -> Tensor:
-        return stack.gradients.sign().sum(dim=0)
+        return stack.gradients.sign().sum(dim=0).to(torch.int32)
 
     def merge(self, a: Tensor, b: Tensor) -> Tensor:
         return a + b

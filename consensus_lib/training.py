@@ -53,7 +53,7 @@ class History:
         """Add one step."""
         self.loss.append(report.loss)
         self.consensus_ratio.append(report.consensus_ratio)
-        self.live_consensus_ratio.append(report.live_consensus_ratio)
+        self.live_consensus_ratio.append(report.total.live_consensus_ratio)
         self.update_ratio.append(report.update_ratio)
         self.floor.append(report.floor)
         self.seconds.append(seconds)

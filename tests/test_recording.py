@@ -130,7 +130,7 @@ def test_the_numbers_of_the_course_through_a_real_backward_pass(g):
         assert model.weight.grad.item() == pytest.approx(definition(g))
         assert report.consensus_ratio == float(oracle.consensus_veto(g) != 0)
         assert report.update_ratio == float(abs(definition(g)) > 1e-12)
-        assert report.live_ratio == float(any(g))
+        assert report.total.live_ratio == float(any(g))
         assert report.floor == 2.0 ** (1 - len(g))
         assert report.voters == len(g)
 
@@ -219,7 +219,7 @@ def test_the_report_counts_by_parameter_and_sees_dead_weights():
     assert (first.size, first.live, first.consensus, first.updated) == (4, 2, 2, 2)
     assert (second.size, second.live, second.consensus, second.updated) == (2, 2, 2, 2)
     assert report.consensus_ratio == pytest.approx(4 / 6)
-    assert report.live_consensus_ratio == 1.0
+    assert report.total.live_consensus_ratio == 1.0
     assert "consensus_ratio=0.667" in repr(report)
 
 
@@ -234,7 +234,7 @@ def test_every_rule_reports_the_same_consensus(rule):
     live = oracle.each_weight(lambda g: float(any(g)), flat)
     report = cl.backward(animal.model, loss_fn, inputs, targets, rule)
     assert report.consensus_ratio == pytest.approx(agreed.mean().item())
-    assert report.live_ratio == pytest.approx(live.mean().item())
+    assert report.total.live_ratio == pytest.approx(live.mean().item())
 
 
 def test_random_signs_agree_at_the_coin_flip_floor():
