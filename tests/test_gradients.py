@@ -45,7 +45,60 @@ def test_each_example_draws_its_own_dropout():
     assert not torch.equal(g[0], g[1])
 
 
+class Writes(nn.Module):
+    """A model that writes what it saw where `how` says."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.line, self.how, self.log = nn.Linear(3, 2), how, []
+        self.register_buffer("seen", torch.zeros(2))
+        self.register_buffer("calls", torch.tensor(0))
+
+    def forward(self, x):
+        y = self.line(x)
+        if self.how == "buffer":
+            self.seen = self.seen + y.detach().sum(dim=0)
+        elif self.how == "buffer in place":
+            self.seen += y.detach().sum(dim=0)
+        elif self.how == "count":
+            self.calls += 1
+        elif self.how == "attribute":
+            self.last = y
+        else:
+            self.log.append(y)
+        return y * (1 + self.seen)
+
+
+@pytest.mark.parametrize("how", ["buffer", "buffer in place", "count", "attribute", "list"])
+def test_the_model_is_left_as_it_was(how):
+    model, inputs = Writes(how), torch.randn(4, 3)
+    attributes, log = set(vars(model)), model.log
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    found = cl.per_example_gradients(model, loss_fn, inputs, torch.zeros(4))
+    assert set(vars(model)) == attributes
+    assert model.log is log
+    assert log == []
+    assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
+    for i in range(4):  # each example meets the model as it was
+        losses = loss_fn(model(inputs[i : i + 1]), torch.zeros(1))
+        for name, gradient in oracle.gradients_by_loop(model, losses).items():
+            torch.testing.assert_close(found[name][i], gradient[0])
+        model.load_state_dict(state)
+
+
+def test_the_model_is_left_as_it_was_after_an_error():
+    model = Writes("attribute")
+    attributes = set(vars(model))
+    with pytest.raises(ValueError, match="one loss an example"):
+        cl.per_example_gradients(model, lambda o, t: o, torch.randn(4, 3), torch.zeros(4))
+    assert set(vars(model)) == attributes
+
+
 def test_bad_input_is_refused():
+    with pytest.raises(TypeError, match="weight: torch.complex64 has no sign"):
+        cl.per_example_gradients(
+            nn.Linear(3, 1, dtype=torch.complex64), loss_fn, torch.ones(2, 3), torch.ones(2)
+        )
     model = nn.Linear(3, 1)
     with pytest.raises(ValueError, match="empty batch"):
         cl.per_example_gradients(model, loss_fn, torch.ones(0, 3), torch.ones(0))

@@ -171,8 +171,12 @@ def test_bad_gradients_are_refused_in_words(rule):
         rule.reduce(torch.tensor(1.0))
     with pytest.raises(TypeError, match="int64"):
         rule.reduce(torch.tensor([1, 2]))
+    with pytest.raises(TypeError, match="complex64 has no sign"):
+        rule.reduce(torch.ones(2, 3, dtype=torch.complex64))
     with pytest.raises(FloatingPointError, match="voter 1"):
         rule.reduce(torch.tensor([[1.0], [float("inf")]]))
+    with pytest.raises(FloatingPointError, match="voter 1"):
+        rule.reduce(torch.tensor([1.0, float("nan"), 2.0]))
 
 
 @pytest.mark.parametrize(

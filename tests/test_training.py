@@ -111,3 +111,25 @@ def test_a_run_that_diverges_keeps_its_history():
 def test_no_steps_are_refused():
     with pytest.raises(ValueError, match="steps is at least 1"):
         run(steps=0)
+
+
+def test_a_gradient_scaler_goes_on_as_the_error_says():
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 1e-38)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-39)
+    scaler = torch.amp.GradScaler("cpu", init_scale=16.0)
+    inputs, refused = torch.full((2, 1), 1e38), 0
+    while model.weight.item() == pytest.approx(1e-38):
+        optimizer.zero_grad()
+        with cl.record(model) as tape:
+            losses = scaler.scale(model(inputs)[:, 0])
+        try:
+            tape.backward(losses, cl.Consensus())
+        except FloatingPointError as error:
+            assert "scaler.update(scaler.get_scale() / 2)" in str(error)
+            scaler.update(scaler.get_scale() / 2)
+            refused += 1
+        else:
+            scaler.step(optimizer)
+            scaler.update()
+    assert refused == 3  # 1e38 fits float32 twice, but not four times
