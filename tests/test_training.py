@@ -123,13 +123,15 @@ def test_a_gradient_scaler_goes_on_as_the_error_says():
         optimizer.zero_grad()
         with cl.record(model) as tape:
             losses = scaler.scale(model(inputs)[:, 0])
-        try:
-            tape.backward(losses, cl.Consensus())
-        except FloatingPointError as error:
-            assert "scaler.update(scaler.get_scale() / 2)" in str(error)
+        if scaler.get_scale() > 2:  # 1e38 fits float32 twice, but not four times
+            with pytest.raises(
+                FloatingPointError, match=r"scaler.update\(scaler.get_scale\(\) / 2"
+            ):
+                tape.backward(losses, cl.Consensus())
             scaler.update(scaler.get_scale() / 2)
             refused += 1
         else:
+            tape.backward(losses, cl.Consensus())
             scaler.step(optimizer)
             scaler.update()
-    assert refused == 3  # 1e38 fits float32 twice, but not four times
+    assert refused == 3
