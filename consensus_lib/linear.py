@@ -178,25 +178,23 @@ class _OuterProducts:
 
     def unopposed(self) -> Tensor | None:
         """`Unopposed`, by the magnitudes of the few weights whose voters are on one side."""
-        answer = self.everywhere(torch.inf)
         # 0 where all voters are on one side, and where there is none; below 0 elsewhere
         where = _places(self.votes().abs_().sub_(self.voters), 0)
-        rows, columns = where // self.shape[1], where % self.shape[1]
-        if self.voters.amin() == 0:
-            answer = (answer[:1, :1] * self.voters).nan_to_num_(0.0, torch.inf).expand(self.shape)
-            voting = self.voters.expand(self.shape)[rows, columns] > 0
-            where, rows, columns = where[voting], rows[voting], columns[voting]
         if not len(where):
-            return answer
-        if len(where) > _MANY * self.shape.numel():
+            return self.everywhere(torch.inf)
+        answer = self.x.new_full((self.shape.numel(),), torch.inf).index_fill_(0, where, 0.0)
+        if self.voters.amin() == 0:
+            voters = self.voters.expand(self.shape)
+            where = where[voters[where // self.shape[1], where % self.shape[1]] > 0]
+        if len(where) > _MANY * len(answer):
             return None
-        least = []
-        for p in self.products(rows, columns):
+        signed = [self.x.new_empty(0)]
+        for p in self.products(where // self.shape[1], where % self.shape[1]):
             side = p.sum(dim=1).sign_()
-            least.append(torch.threshold_(p.abs_(), 0.0, torch.inf).amin(dim=1).mul_(side))
+            signed.append(torch.threshold_(p.abs_(), 0.0, torch.inf).amin(dim=1).mul_(side))
         # a product that is too small for its dtype is 0, and inf x 0 is nan
-        signed = torch.cat(least).nan_to_num_(0.0)
-        return answer.contiguous().view(-1).index_copy_(0, where, signed).view(self.shape)
+        answer.index_copy_(0, where, torch.cat(signed).nan_to_num_(0.0))
+        return answer.view(self.shape)
 
     def log_power_sum(self, p: float) -> Tensor | None:
         """`LogPowerSum` as a matrix product of powers, each scaled to at most 1."""
@@ -258,9 +256,11 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 def _multiplies_int8(device: torch.device, batch_size: int, m: int, n: int) -> bool:
     """Whether torch multiplies int8 matrices of these shapes there, rightly and not in a loop.
 
-    The function is private to torch, which refuses some shapes on some devices and is wrong on
-    the CPU for m = 1 (2.13), so that each shape is tried once.
+    The function is private to torch. It refuses some shapes on some devices, so that each shape
+    is tried once, and on the CPU what it gives for m = 1 is not initialized (torch 2.13).
     """
+    if m == 1:
+        return False
     vectors = torch.backends.cpu.get_cpu_capability().startswith("AVX")
     if device.type == "cpu" and not (vectors and torch.backends.mkldnn.is_available()):
         return False

@@ -29,18 +29,6 @@ from consensus_lib.statistics import (
     statistics_of,
 )
 
-__all__ = [
-    "AgreementWeighted",
-    "AndMask",
-    "Consensus",
-    "Mean",
-    "PowerMean",
-    "RandomMask",
-    "Rule",
-    "SignVote",
-    "SmallestMagnitude",
-]
-
 Answers = Mapping[Statistic, Tensor]
 
 

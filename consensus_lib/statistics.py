@@ -21,30 +21,6 @@ from consensus_lib.distributed import merge_across, total_count
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-__all__ = [
-    "Agreed",
-    "GradientStatistics",
-    "Least",
-    "LeastNonzero",
-    "LogPowerSum",
-    "Maximum",
-    "Minimum",
-    "Piece",
-    "RunningStatistics",
-    "Stack",
-    "Statistic",
-    "Sum",
-    "Touched",
-    "Unopposed",
-    "Votes",
-    "looks_are_free",
-    "minmod",
-    "not_finite",
-    "require_real",
-    "statistics_of",
-    "widened",
-]
-
 
 class Statistic(ABC):
     """One statistic of the voters of a weight.
@@ -108,19 +84,26 @@ class RunningStatistics:
         return {need: stack[need] for need in self._needs}
 
 
+class _Added(Statistic):
+    def merge(self, a: Tensor, b: Tensor) -> Tensor:
+        return a + b
+
+
+class _Lowest(Statistic):
+    def merge(self, a: Tensor, b: Tensor) -> Tensor:
+        return torch.minimum(a, b)
+
+
 @dataclass(frozen=True)
-class Sum(Statistic):
+class Sum(_Added):
     """The sum of the gradients, sum_i g_i."""
 
     def of(self, stack: Stack) -> Tensor:
         return stack.gradients.sum(dim=0)
 
-    def merge(self, a: Tensor, b: Tensor) -> Tensor:
-        return a + b
-
 
 @dataclass(frozen=True)
-class Votes(Statistic):
+class Votes(_Added):
     """The sum of the signs: voters with g_i > 0 less those with g_i < 0 (int32)."""
 
     temporaries = 1
@@ -128,19 +111,13 @@ class Votes(Statistic):
     def of(self, stack: Stack) -> Tensor:
         return stack.gradients.sign().sum(dim=0).to(torch.int32)
 
-    def merge(self, a: Tensor, b: Tensor) -> Tensor:
-        return a + b
-
 
 @dataclass(frozen=True)
-class Minimum(Statistic):
+class Minimum(_Lowest):
     """min_i g_i."""
 
     def of(self, stack: Stack) -> Tensor:
         return stack.gradients.amin(dim=0)
-
-    def merge(self, a: Tensor, b: Tensor) -> Tensor:
-        return torch.minimum(a, b)
 
 
 @dataclass(frozen=True)
@@ -155,7 +132,7 @@ class Maximum(Statistic):
 
 
 @dataclass(frozen=True)
-class Least(Statistic):
+class Least(_Lowest):
     """The least magnitude, min_i |g_i|; a zero gradient counts as 0."""
 
     temporaries = 1
@@ -163,12 +140,9 @@ class Least(Statistic):
     def of(self, stack: Stack) -> Tensor:
         return stack.gradients.abs().amin(dim=0)
 
-    def merge(self, a: Tensor, b: Tensor) -> Tensor:
-        return torch.minimum(a, b)
-
 
 @dataclass(frozen=True)
-class LeastNonzero(Statistic):
+class LeastNonzero(_Lowest):
     """The least magnitude among the g_i that are not 0; inf where every g_i is 0."""
 
     temporaries = 2
@@ -176,9 +150,6 @@ class LeastNonzero(Statistic):
     def of(self, stack: Stack) -> Tensor:
         # threshold sends zeros to inf in one vectorized pass; comparisons are ten times slower
         return torch.threshold(stack.gradients.abs(), 0.0, torch.inf).amin(dim=0)
-
-    def merge(self, a: Tensor, b: Tensor) -> Tensor:
-        return torch.minimum(a, b)
 
 
 @dataclass(frozen=True)

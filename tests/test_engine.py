@@ -30,7 +30,9 @@ def consensus_and_oracle(model, inputs, targets, forward=None, rtol=1e-5, atol=1
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             expected = oracle.each_weight(oracle.consensus_veto, gradients[name])
-            torch.testing.assert_close(parameter.grad.double(), expected, rtol=rtol, atol=atol)
+            torch.testing.assert_close(
+                parameter.grad.to_dense().double(), expected, rtol=rtol, atol=atol
+            )
     return report
 
 
@@ -58,7 +60,7 @@ def test_small_chunks_give_the_same(kind, voters):
     for name, parameter in animal.model.named_parameters():
         if parameter.requires_grad:
             expected = oracle.each_weight(oracle.consensus_abstain, gradients[name])
-            torch.testing.assert_close(parameter.grad, expected, rtol=1e-6, atol=1e-9)
+            torch.testing.assert_close(parameter.grad.to_dense(), expected, rtol=1e-6, atol=1e-9)
 
 
 BUDGET = 2**23
