@@ -46,9 +46,7 @@ class Outcome:
 
 
 def mlp(*widths):
-    layers = [
-        m for a, b in pairwise(widths) for m in (nn.Linear(a, b), nn.Tanh())
-    ]
+    layers = [m for a, b in pairwise(widths) for m in (nn.Linear(a, b), nn.Tanh())]
     return nn.Sequential(*layers[:-1])
 
 
