@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import consensus_lib as cl
-from consensus_lib.questions import Sum
-from tests.zoo import ZOO, build, loss_fn
+from tests.names import grad_sampler
+from tests.zoo import ZOO, Lambda, build, loss_fn
 
 
 @pytest.mark.parametrize("kind", ZOO)
@@ -26,38 +26,47 @@ def test_every_model_of_the_zoo_passes_and_is_left_as_it_was(kind):
         assert torch.equal(value, before[name])
 
 
-def test_a_wrong_recording_is_named(monkeypatch):
-    honest = cl.Tape.statistics
-
-    def wrong(self, losses, needs, voters=None):
-        statistics = honest(self, losses, needs, voters)
-        statistics.by_parameter["1.weight"][Sum()][0, 0] += 1
-        return statistics
-
-    monkeypatch.setattr(cl.Tape, "statistics", wrong)
-    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2)).double()
-    with pytest.raises(
-        cl.GradientMismatch, match=r"parameter '1\.weight': Sum\(\) differs at 1 of 4"
-    ):
-        cl.check_gradients(model, loss_fn, torch.randn(3, 3).double(), torch.zeros(3).double())
+class Mine(nn.Linear):
+    """A layer with a formula of its own."""
 
 
-class Centre(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(3, 2)
+# what a formula may get wrong of a weight's gradients (B, out, in), and whether it is named so
+FORMULAS = {
+    "right": lambda g: g,
+    "one weight off": lambda g: g + torch.eye(2, 2, dtype=g.dtype) * 0.1,
+    "examples exchanged": lambda g: g.flip(0).abs(),
+    "a factor": lambda g: 2 * g,
+    "mean for sum": lambda g: g.mean(0, keepdim=True).expand_as(g),
+}
 
-    def forward(self, x):
-        return self.linear(x) - self.linear(x).mean(dim=0)
+
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_a_wrong_formula_is_named(formula):
+    @grad_sampler(Mine)
+    def mine(module, activations, backprops):
+        weight = backprops[:, :, None] * activations[:, None, :]
+        return {"weight": FORMULAS[formula](weight), "bias": backprops}
+
+    model = nn.Sequential(nn.Linear(3, 2), Mine(2, 2)).double()
+    arguments = model, loss_fn, torch.randn(3, 3).double(), torch.zeros(3).double()
+    if formula == "right":
+        cl.check_gradients(*arguments)
+    else:
+        with pytest.raises(cl.GradientMismatch, match=r"parameter '1\.weight'.* of 4"):
+            cl.check_gradients(*arguments)
+
+
+def centred():
+    return Lambda(lambda m, x: m.linear(x) - m.linear(x).mean(dim=0), linear=nn.Linear(3, 2))
 
 
 def test_examples_that_see_each_other_are_found():
     with pytest.raises(cl.GradientMismatch, match="example 0 has the loss .* examples see each"):
-        cl.check_gradients(Centre(), loss_fn, torch.randn(3, 3), torch.zeros(3))
+        cl.check_gradients(centred(), loss_fn, torch.randn(3, 3), torch.zeros(3))
 
 
 def test_kept_gradients_are_given_back_even_after_a_failure():
-    model = Centre()
+    model = centred()
     model.linear.bias.grad = torch.full((2,), 7.0)
     with pytest.raises(cl.GradientMismatch):
         cl.check_gradients(model, loss_fn, torch.randn(3, 3), torch.zeros(3))

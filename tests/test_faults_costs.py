@@ -14,35 +14,15 @@ from torch.nn.utils import parametrizations
 
 import consensus_lib as cl
 from tests.steps import RULES, mlp, observed_step, step
-from tests.test_faults_layers import Lambda, losses_of, parameter, weight_norm_of_the_old_kind
+from tests.test_faults_layers import losses_of, weight_norm_of_the_old_kind
+from tests.zoo import HFConv1D, Lambda, class_token, feed_forward, parameter, words_and_places
 
 T, D = 5, 6
-
-
-class HFConv1D(nn.Module):
-    """The layer of GPT-2 in `transformers`: a Linear with its weight the other way round."""
-
-    def __init__(self, out, width):
-        super().__init__()
-        self.out, self.weight, self.bias = out, parameter(width, out), parameter(out)
-
-    def forward(self, x):
-        flat = torch.addmm(self.bias, x.view(-1, x.shape[-1]), self.weight)
-        return flat.view(*x.shape[:-1], self.out)
-
-
-def token(m, x):
-    x = torch.cat([m.token.expand(len(x), -1, -1), x], 1)
-    return m.layers(x)[:, 0]
 
 
 def encoder(m, x):
     x = torch.cat([m.token.repeat(len(x), 1, 1), x], 1) + m.places
     return m.layers(x)[:, 0]
-
-
-def words(m, t):
-    return m.layers(m.word(t) + m.place(torch.arange(t.shape[1])[None]))
 
 
 def bare(run, shape=(D,)):
@@ -52,9 +32,10 @@ def bare(run, shape=(D,)):
     )
 
 
-LAYERS = lambda: nn.Sequential(nn.Linear(D, 8), nn.GELU(), nn.Linear(8, D))  # noqa: E731
 CLIFFS = {
-    "class token, expanded": lambda: Lambda(token, token=parameter(1, 1, D), layers=LAYERS()),
+    "class token, expanded": lambda: Lambda(
+        class_token, token=parameter(1, 1, D), layers=feed_forward(D)
+    ),
     "class token, repeated, and positions": lambda: Lambda(
         encoder,
         token=parameter(1, 1, D),
@@ -62,13 +43,14 @@ CLIFFS = {
         layers=nn.TransformerEncoderLayer(D, 2, 8, batch_first=True),
     ),
     "position table": lambda: Lambda(
-        words, word=nn.Embedding(9, D), place=nn.Embedding(T, D), layers=LAYERS()
+        words_and_places, word=nn.Embedding(9, D), place=nn.Embedding(T, D), layers=feed_forward(D)
     ),
     "positions, sliced": lambda: Lambda(
-        lambda m, x: m.layers(x + m.places[:, :T]), places=parameter(1, 9, D), layers=LAYERS()
+        lambda m, x: m.layers(x + m.places[:, :T]),
+        places=parameter(1, 9, D), layers=feed_forward(D),
     ),
     "positions, without a batch": lambda: Lambda(
-        lambda m, x: m.layers(x + m.places), places=parameter(T, D), layers=LAYERS()
+        lambda m, x: m.layers(x + m.places), places=parameter(T, D), layers=feed_forward(D)
     ),
     "added": bare(lambda y, b: y + b),
     "added before": bare(lambda y, b: b + y),

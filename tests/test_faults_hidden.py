@@ -11,8 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 import consensus_lib as cl
 from tests.steps import IN_WORDS, assert_in_words, mlp, right_or_refused, step
-from tests.test_faults_layers import Lambda, losses_of, parameter
-from tests.zoo import loss_fn
+from tests.test_faults_layers import losses_of
+from tests.zoo import Lambda, loss_fn, parameter
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 

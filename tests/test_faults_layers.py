@@ -10,26 +10,9 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 import consensus_lib as cl
 from tests.steps import RULES, assert_in_words, step
-from tests.zoo import Animal
+from tests.zoo import Animal, Lambda, parameter
 
 B = 4
-
-
-class Lambda(nn.Module):
-    """A forward pass written as a function of the module and its input, with named members."""
-
-    def __init__(self, forward, **members):
-        super().__init__()
-        self.run = forward
-        for name, member in members.items():
-            setattr(self, name, member)
-
-    def forward(self, x):
-        return self.run(self, x)
-
-
-def parameter(*shape):
-    return nn.Parameter(torch.randn(shape))
 
 
 class Doubling(nn.Linear):

@@ -6,8 +6,8 @@ from torch import nn
 
 import consensus_lib as cl
 from tests.steps import IN_WORDS, RULES, assert_in_words, mlp, step
-from tests.test_faults_layers import CASES, losses_of, parameter
-from tests.zoo import Animal, loss_fn
+from tests.test_faults_layers import CASES, losses_of
+from tests.zoo import Animal, loss_fn, parameter
 
 
 class Gauss(nn.Module):

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
+from torch.nn import functional as F  # noqa: N812
+from torch.nn.utils import parametrizations
 
 
 @dataclass
@@ -141,6 +143,53 @@ class HalfUsed(nn.Module):
         return self.used(x)
 
 
+class Lambda(nn.Module):
+    """A forward pass written as a function of the module and its input, with named members."""
+
+    def __init__(self, forward, **members):
+        super().__init__()
+        self.run = forward
+        for name, member in members.items():
+            setattr(self, name, member)
+
+    def forward(self, x):
+        return self.run(self, x)
+
+
+def parameter(*shape):
+    return nn.Parameter(torch.randn(shape))
+
+
+class HFConv1D(nn.Module):
+    """The layer of GPT-2 in `transformers`: a Linear with its weight the other way round."""
+
+    def __init__(self, out, width):
+        super().__init__()
+        self.weight, self.bias = parameter(width, out), parameter(out)
+
+    def forward(self, x):
+        flat = torch.addmm(self.bias, x.view(-1, x.shape[-1]), self.weight)
+        return flat.view(*x.shape[:-1], len(self.bias))
+
+
+def class_token(m, x):
+    x = torch.cat([m.token.expand(len(x), -1, -1), x], 1)
+    return m.layers(x)[:, 0]
+
+
+def words_and_places(m, tokens):
+    return m.layers(m.word(tokens) + m.place(torch.arange(tokens.shape[1])[None]))
+
+
+def two_heads(m, x):
+    shared = m.trunk(x).tanh()
+    return torch.cat([m.first(shared), m.second(shared).exp()], -1)
+
+
+def feed_forward(width):
+    return nn.Sequential(nn.Linear(width, 5), nn.GELU(), nn.Linear(5, width))
+
+
 def _frozen():
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
     model[0].weight.requires_grad_(False)
@@ -213,6 +262,53 @@ ZOO = {
     "scale and shift 3-D": lambda: Animal(Affine(), (5, 4)),
     "positions": lambda: Animal(Positions(), (4,), 7),
     "channels": lambda: Animal(Channels(), (2, 3, 5)),
+    "class token": lambda: Animal(
+        Lambda(class_token, token=parameter(1, 1, 4), layers=feed_forward(4)), (3, 4)
+    ),
+    "position table": lambda: Animal(
+        Lambda(
+            words_and_places,
+            word=nn.Embedding(7, 4),
+            place=nn.Embedding(6, 4),
+            layers=feed_forward(4),
+        ),
+        (6,),
+        7,
+    ),
+    "weight norm": lambda: Animal(
+        nn.Sequential(parametrizations.weight_norm(nn.Linear(3, 4)), nn.Tanh(), nn.Linear(4, 2)),
+        (3,),
+    ),
+    "low-rank sum": lambda: Animal(
+        Lambda(
+            lambda m, x: F.linear(x, m.weight + m.a @ m.b).sin(),
+            weight=parameter(2, 3),
+            a=parameter(2, 1),
+            b=parameter(1, 3),
+        ),
+        (3,),
+    ),
+    "parameter list": lambda: Animal(
+        Lambda(
+            lambda m, x: (x @ m.all[0] * m.all[1]).sin() + m.all[2],
+            all=nn.ParameterList([parameter(3, 2), parameter(2), parameter(2)]),
+        ),
+        (3,),
+    ),
+    "HF Conv1D": lambda: Animal(nn.Sequential(HFConv1D(5, 4), nn.GELU(), HFConv1D(4, 5)), (3, 4)),
+    "broadcast parameter": lambda: Animal(
+        Lambda(
+            lambda m, x: m.line(x) * m.rows.exp() - m.cells,
+            line=nn.Linear(4, 4),
+            rows=parameter(3, 1),
+            cells=parameter(1, 3, 4),
+        ),
+        (3, 4),
+    ),
+    "several heads": lambda: Animal(
+        Lambda(two_heads, trunk=nn.Linear(3, 4), first=nn.Linear(4, 2), second=nn.Linear(4, 1)),
+        (3,),
+    ),
     "tied": lambda: Animal(Tied(), (4,), 7),
     "frozen": lambda: Animal(_frozen(), (3,), untouched=("0.weight",)),
     "called twice": lambda: Animal(Twice(), (4,)),
