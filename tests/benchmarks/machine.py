@@ -7,6 +7,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,17 +19,14 @@ from tests.benchmarks.trial import Conditions
 __all__ = ["describe", "stamp"]
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("torch", "numpy", "opacus", "backpack-for-pytorch", "torchjd")
+PACKAGES = (
+    "torch", "numpy", "opacus", "backpack-for-pytorch", "torchjd", "transformers", "timm"
+)  # fmt: skip
 MEASURED_SOURCES = (
     "consensus_lib/*.py",
     "notebooks/course/arc/*.py",
     "tests/benchmarks/problems/*.py",
-    "tests/benchmarks/contenders.py",
-    "tests/benchmarks/peers.py",
-    "tests/benchmarks/memory.py",
-    "tests/benchmarks/stages.py",
-    "tests/benchmarks/trial.py",
-    "tests/benchmarks/timing.py",
+    *(f"tests/benchmarks/{of}.py" for of in ("contenders", "peers", "memory", "trial", "timing")),
 )
 
 
@@ -44,8 +42,7 @@ def describe(conditions: Conditions) -> dict[str, object]:
     }
     if conditions.device == "cuda":
         card = torch.cuda.get_device_properties(0)
-        machine["gpu"] = card.name
-        machine["gpu_memory_gb"] = round(card.total_memory / 2**30)
+        machine |= {"gpu": card.name, "gpu_memory_gb": round(card.total_memory / 2**30)}
     versions = {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
     return {"machine": machine, "versions": versions, "conditions": asdict(conditions)}
 
@@ -60,12 +57,11 @@ def stamp(description: Mapping[str, object]) -> str:
 
 
 def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
 
 
 def _memory_gb() -> int | None:

@@ -6,14 +6,12 @@ import csv
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from datetime import date
 from pathlib import Path
 
 from tests.benchmarks.contenders import CONTENDERS, ORDINARY
 from tests.benchmarks.problems import PROBLEMS
-from tests.benchmarks.timing import Timing
-from tests.benchmarks.trial import Trial
 
 __all__ = ["Key", "Results", "Row"]
 
@@ -29,19 +27,19 @@ class Row:
         batch: number of examples.
         contender: its name.
         skipped: why there is no result, or "".
+        stamp: names the machine, versions and sources of the measurement.
         peak_bytes: memory at the step's worst moment, above the state before it.
         parameter_bytes: size of the model.
         repeats: how many rounds it was timed in.
         seconds_low, seconds_median, seconds_high: quartiles of the seconds of a step.
         ratio_low, ratio_median, ratio_high: quartiles of the ratios to the ordinary step.
-        products, copies, others, outside: the seconds of a profiled step, see `Stages`.
-        stamp: names the machine, versions and sources of the measurement.
     """
 
     problem: str
     batch: int
     contender: str
     skipped: str = ""
+    stamp: str = ""
     peak_bytes: int | None = None
     parameter_bytes: int | None = None
     repeats: int | None = None
@@ -51,11 +49,6 @@ class Row:
     ratio_low: float | None = None
     ratio_median: float | None = None
     ratio_high: float | None = None
-    products: float | None = None
-    copies: float | None = None
-    others: float | None = None
-    outside: float | None = None
-    stamp: str = ""
 
     @property
     def key(self) -> Key:
@@ -66,26 +59,6 @@ class Row:
     def timed(self) -> bool:
         """Whether there is a time."""
         return self.ratio_median is not None
-
-    def with_trial(self, trial: Trial) -> Row:
-        """The row with memory and stages filled in."""
-        stages = {} if trial.stages is None else asdict(trial.stages)
-        return replace(self, peak_bytes=trial.peak, parameter_bytes=trial.parameters, **stages)
-
-    def without_result(self, reason: str) -> Row:
-        """The row of a contender that has no result."""
-        return replace(self, skipped=reason)
-
-    def with_timing(self, timing: Timing | str) -> Row:
-        """The row with the times filled in, or the reason why there are none."""
-        if isinstance(timing, str):
-            return self.without_result(timing)
-        numbers = {
-            f"{what}_{part}": value
-            for what, spread in (("seconds", timing.seconds), ("ratio", timing.ratio))
-            for part, value in asdict(spread).items()
-        }
-        return replace(self, repeats=timing.repeats, **numbers)
 
 
 class Results:
@@ -121,14 +94,18 @@ class Results:
         """The row of that key."""
         return self._rows.get(key)
 
+    def of(self, problem: str, batch: int) -> list[Row]:
+        """The rows of one model and batch."""
+        return [row for row in self.rows if (row.problem, row.batch) == (problem, batch)]
+
     def put(self, *rows: Row) -> None:
         """Put rows in the place of those of the same keys, and save."""
         self._rows |= {row.key: row for row in rows}
-        lines = [[field.name for field in fields(Row)]]
-        lines += [[_text(v) for v in asdict(row).values()] for row in self.rows]
         beside = self._csv.with_suffix(".csv.part")
         with beside.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(lines)
+            writer = csv.DictWriter(file, [f.name for f in fields(Row)], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({n: _text(v) for n, v in asdict(row).items()} for row in self.rows)
         os.replace(beside, self._csv)  # a kill leaves the old file or the new one
         if self._described is not None:
             self._json.write_text(json.dumps(self._described, indent=2) + "\n", encoding="utf-8")
@@ -136,10 +113,6 @@ class Results:
     def discard(self, problem: str, batch: int) -> None:
         """Forget what was measured of that model and batch."""
         self._rows = {k: row for k, row in self._rows.items() if k[:2] != (problem, batch)}
-
-    def of(self, problem: str, batch: int) -> list[Row]:
-        """The rows of one model and batch."""
-        return [row for row in self.rows if (row.problem, row.batch) == (problem, batch)]
 
     def describe(self, description: Mapping[str, object]) -> None:
         """Say where the rows that are put in from now on come from; saved with the first."""
@@ -154,22 +127,11 @@ class Results:
 
 
 def _row(texts: Mapping[str, str]) -> Row:
-    texts = dict(texts)
-    whole = ("batch", "peak_bytes", "parameter_bytes", "repeats")
-    words = ("problem", "contender", "skipped", "stamp")
-    return Row(
-        **{
-            name: text if name in words else _number(text, int if name in whole else float)
-            for name, text in texts.items()
-        }
-    )
+    """A row from its texts; columns that it has no more are passed over."""
+    kinds = {f.name: str(f.type).removesuffix(" | None") for f in fields(Row)}
+    read = {"str": str, "int": int, "float": float}
+    return Row(**{n: read[kinds[n]](t) for n, t in texts.items() if n in kinds and t})
 
 
-def _number(text: str, kind: type[int] | type[float]) -> float | None:
-    return kind(text) if text else None
-
-
-def _text(value: str | float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
+def _text(value: str | float | None) -> str | float | None:
+    return f"{value:.5g}" if isinstance(value, float) else value

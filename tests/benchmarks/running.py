@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 
 from tests.benchmarks.contenders import CONTENDERS, ORDINARY
+from tests.benchmarks.problems import PROBLEMS
 from tests.benchmarks.processes import Failed, in_fresh_process
 from tests.benchmarks.results import Results, Row
 from tests.benchmarks.timing import time_all
@@ -56,27 +57,20 @@ class Entry:
         if self.results.get((self.problem, self.batch, contender)) is not None:
             return
         row = Row(self.problem, self.batch, contender, stamp=self.stamp)
-        if known := self._known_failure(contender):
-            self.results.put(row.without_result(known))
-            return
+        what = self.problem, self.batch, contender, self.conditions
+        patience = self.conditions.seconds + SECONDS_TO_START
         try:
-            trial = in_fresh_process(
-                try_out,
-                self.problem,
-                self.batch,
-                contender,
-                self.conditions,
-                seconds=self.conditions.seconds + SECONDS_TO_START,
-            )
+            if known := self._known_failure(contender):
+                raise Failed(known)
+            found = in_fresh_process(try_out, *what, seconds=patience)
         except Failed as failure:
-            self.results.put(row.without_result(str(failure)))
-        else:
-            self.results.put(row.with_trial(trial))
+            found = {"skipped": str(failure)}
+        self.results.put(replace(row, **found))
 
     def _known_failure(self, contender: str) -> str:
         """Why a trial is of no use; "" if it is."""
-        missing = [p for p in CONTENDERS[contender].packages if find_spec(p) is None]
-        if missing:
+        needed = (*PROBLEMS[self.problem].packages, *CONTENDERS[contender].packages)
+        if missing := [package for package in needed if find_spec(package) is None]:
             return f"{', '.join(missing)} not installed"
         ordinary = self.results.get((self.problem, self.batch, ORDINARY))
         if ordinary is not None and ordinary.skipped:
@@ -97,4 +91,7 @@ class Entry:
             answers = in_fresh_process(time_all, self.problem, self.batch, names, self.conditions)
         except Failed as failure:
             answers = dict.fromkeys(names, str(failure))
-        self.results.put(*(row.with_timing(answers[row.contender]) for row in rows))
+        for row in rows:
+            found = answers[row.contender]
+            found = {"skipped": found} if isinstance(found, str) else found
+            self.results.put(replace(row, **found))

@@ -11,21 +11,7 @@ from tests.benchmarks.results import Results, Row
 __all__ = ["as_markdown", "quoted"]
 
 NONE = "-"
-STAGES = (
-    "Milliseconds of one profiled step, at the batches with a goal: in products (matrix products, "
-    "convolutions, attention), in copies, in other operations, and outside of them (Python, hooks, "
-    "autograd). The profiler slows down what consists of many small operations."
-)
-REMAINS = (
-    "What is above a goal stands mostly in the last columns, so that faster products would not "
-    "remove it. In the MLP it is passes over all weights (votes, signs, magnitudes, masks), each "
-    "an operation of its own, which a compiler could fuse: these measurements do without one. In "
-    "convolutions it is the examples' chunks, each with operations of its own where an ordinary "
-    "step has one for all, and in TinyConv the number of small operations alone, which take as "
-    "long to start as to run."
-)
 QUOTED = (OURS, "ours, consensus (abstain)", "ours, AND-mask", "torch.func.vmap", "Opacus")
-PROFILED = (ORDINARY, OURS, "ours, consensus (abstain)")
 BUDGET = 2**23  # the default chunk_bytes of a recording
 Cell = Callable[[Row], str]
 
@@ -37,10 +23,6 @@ def as_markdown(results: Results) -> str:
         parts.append("Some of it is older, from other sources or versions: run the command again.")
     ours = [name for name, contender in CONTENDERS.items() if contender.is_ours]
     parts.append(_at_goals(results, ours, _ratio))
-    if stages := _stages(results):
-        parts += ["## Where the time goes", STAGES, stages]
-        if results.description["conditions"]["device"] == "cpu":  # where it was seen
-            parts.append(REMAINS)
     for problem in dict.fromkeys(row.problem for row in results.rows):
         parts.append(f"## {PROBLEMS[problem].title}")
         parts.append("Seconds of the ordinary step, below it the ratio to it: median (quartiles).")
@@ -85,24 +67,7 @@ def _at_goals(results: Results, ways: Sequence[str], cell: Cell) -> str:
                 lines.append([of.title, str(batch), f"{goal}", *cells])
     if not lines:
         return "No batch with a goal was measured."
-    return _table(
-        ["model", "batch", "goal", *(name.removeprefix("ours, ") for name in ways)], lines
-    )
-
-
-def _stages(results: Results) -> str:
-    """Ours beside the ordinary step, at the batches that have a goal."""
-    lines = []
-    for problem, of in PROBLEMS.items():
-        for batch in of.goals:
-            rows = [results.get((problem, batch, name)) for name in PROFILED]
-            for row in rows:
-                if row is not None and row.products is not None:
-                    parts = (row.products, row.copies, row.others, row.outside)
-                    cells = [f"{1000 * seconds:.2f}" for seconds in (*parts, sum(parts))]
-                    lines.append([of.title, str(batch), row.contender, *cells])
-    header = ["model", "batch", "step", "products", "copies", "others", "outside", "together"]
-    return _table(header, lines) if lines else ""
+    return _table(["model", "batch", "goal", *(n.removeprefix("ours, ") for n in ways)], lines)
 
 
 def _about_memory(results: Results, problem: str) -> str:
@@ -153,18 +118,15 @@ def _without_result(results: Results) -> str:
         if row.skipped:
             key = row.contender, PROBLEMS[row.problem].title, row.skipped
             batches.setdefault(key, []).append(str(row.batch))
-    if not batches:
-        return ""
     lines = [[name, title, ", ".join(at), why] for (name, title, why), at in batches.items()]
-    return _table(["contender", "model", "batch", "reason"], lines)
+    return _table(["contender", "model", "batch", "reason"], lines) if lines else ""
 
 
 def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     cells = [[text.replace("|", "/") for text in line] for line in (header, *lines)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     padded = [
-        "| " + " | ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)) + " |"
-        for line in cells
+        f"| {' | '.join(t.ljust(w) for t, w in zip(line, widths, strict=True))} |" for line in cells
     ]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    rule = f"|{'|'.join('-' * (width + 2) for width in widths)}|"
     return "\n".join([padded[0], rule, *padded[1:]])

@@ -1,4 +1,4 @@
-"""A contender alone in a fresh process: is its update right, what memory and time does it need?"""
+"""A contender alone in a fresh process: is its update right, and how much memory does it need?"""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import torch
 
 import consensus_lib as cl
-from tests.benchmarks.contenders import CONTENDERS, Step
+from tests.benchmarks.contenders import CONTENDERS
 from tests.benchmarks.memory import limit_memory, peak_bytes
-from tests.benchmarks.problems import PROBLEMS, Workload
+from tests.benchmarks.problems import PROBLEMS
 from tests.benchmarks.processes import Failed
-from tests.benchmarks.stages import Stages, stages_of
 
-__all__ = ["Conditions", "Trial", "try_out", "use"]
+__all__ = ["Conditions", "check_update", "try_out", "use"]
 
 FEW = 4
 TOLERANCE = 1e-3
@@ -41,21 +40,6 @@ class Conditions:
     repeats: int
 
 
-@dataclass(frozen=True)
-class Trial:
-    """What one step in a fresh process showed.
-
-    Attributes:
-        peak: bytes at the step's worst moment, above the state before it.
-        parameters: bytes of the model.
-        stages: where its time goes; None on CUDA.
-    """
-
-    peak: int
-    parameters: int
-    stages: Stages | None = None
-
-
 def use(conditions: Conditions) -> None:
     """Set this process to the conditions; float32 stays float32 on CUDA, too."""
     torch.set_num_threads(conditions.threads)
@@ -64,55 +48,51 @@ def use(conditions: Conditions) -> None:
     limit_memory(conditions.memory, conditions.device)
 
 
-def try_out(problem: str, batch: int, contender: str, conditions: Conditions) -> Trial:
-    """Check the contender's update on a few examples, then make two steps of the full batch.
+def try_out(problem: str, batch: int, contender: str, conditions: Conditions) -> dict[str, int]:
+    """Check the contender's update on a few examples, then make three steps of the full batch.
 
-    Memory is that of the second: the first of ours also proves its gradients.
+    Returns:
+        Of a row of the results `parameter_bytes`, and `peak_bytes` of the third step: at the first
+        two, ours also looks at whose the rows are.
 
     Raises:
         Failed: for an update that is not its rule's, or a step that takes too long.
     """
     use(conditions)
-    _check_update(problem, min(batch, FEW), contender, conditions.device)
+    check_update(problem, min(batch, FEW), contender, conditions.device)
     workload = PROBLEMS[problem].make(batch, conditions.device)
     step = CONTENDERS[contender].prepare(workload)
-    begin = time.perf_counter()
-    step()
-    if time.perf_counter() - begin > conditions.seconds:
-        raise Failed(f"a step takes longer than {conditions.seconds:.0f} s")
-    workload.model.zero_grad()
-    peak = peak_bytes(step, conditions.device)
-
-    def again() -> None:
-        workload.model.zero_grad()
+    for _ in range(2):
+        begin = time.perf_counter()
         step()
+        if time.perf_counter() - begin > conditions.seconds:
+            raise Failed(f"a step takes longer than {conditions.seconds:.0f} s")
+        workload.model.zero_grad()
+    peak = peak_bytes(step, conditions.device)
+    return {"peak_bytes": peak, "parameter_bytes": workload.parameter_bytes}
 
-    stages = None if conditions.device == "cuda" else stages_of(again)
-    return Trial(peak, workload.parameter_bytes, stages)
 
-
-def _check_update(problem: str, batch: int, contender: str, device: str) -> None:
+def check_update(problem: str, batch: int, contender: str, device: str) -> None:
     """Compare with the rule on the gradients of ordinary backward passes, one an example.
 
     Where a gradient is 0 but for rounding its sign is noise, and a rule that jumps at 0 may give
     another update there.
+
+    Raises:
+        Failed: if they differ.
     """
     rule = CONTENDERS[contender].rule
     workload = PROBLEMS[problem].make(batch, device)
-    step: Step = CONTENDERS[contender].prepare(workload)
-    step()
+    CONTENDERS[contender].prepare(workload)()
     if rule is None:
         return
     found = torch.cat([parameter.grad.flatten() for parameter in workload.model.parameters()])
-    rows = _gradients_one_by_one(PROBLEMS[problem].make(batch, device))
+    workload = PROBLEMS[problem].make(batch, device)
+    parameters = list(workload.model.parameters())
+    rows = [torch.autograd.grad(x, parameters, retain_graph=True) for x in workload.losses()]
     stacks = [torch.stack(of_one) for of_one in zip(*rows, strict=True)]
     expected = torch.cat([rule.reduce(stack).flatten() for stack in stacks])
     right = torch.isclose(found, expected, rtol=0, atol=TOLERANCE * expected.abs().max().item())
     wrong = 1 - right.float().mean().item()
     if wrong > (0 if rule in WITHOUT_JUMPS else MOST_JUMPS):
         raise Failed(f"gives another update at {wrong:.1%} of the weights")
-
-
-def _gradients_one_by_one(workload: Workload) -> list[tuple[torch.Tensor, ...]]:
-    parameters = list(workload.model.parameters())
-    return [torch.autograd.grad(loss, parameters, retain_graph=True) for loss in workload.losses()]

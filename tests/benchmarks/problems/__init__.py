@@ -1,7 +1,9 @@
 """The models of the benchmark, by the name that the command knows them by."""
 
+from tests.benchmarks.problems.cliffs import CLIFFS
 from tests.benchmarks.problems.convolutions import CONVOLUTIONS
 from tests.benchmarks.problems.encoder import ENCODER
+from tests.benchmarks.problems.families import FAMILIES
 from tests.benchmarks.problems.mlp import MLP
 from tests.benchmarks.problems.tinyconv import TINYCONV
 from tests.benchmarks.problems.transformer import TRANSFORMER
@@ -15,4 +17,6 @@ PROBLEMS = {
     "transformer": TRANSFORMER,
     "encoder": ENCODER,
     "tinyconv": TINYCONV,
+    **FAMILIES,
+    **CLIFFS,
 }

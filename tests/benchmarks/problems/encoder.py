@@ -26,4 +26,4 @@ def make(batch: int, device: str) -> Workload:
     return Workload(model.to(device), token_loss, (tokens_and_classes(batch, device),))
 
 
-ENCODER = Problem("transformer, nn.TransformerEncoderLayer", make, {16: 2.5})
+ENCODER = Problem("transformer, nn.TransformerEncoderLayer", make, {16: 1.3})

@@ -48,4 +48,4 @@ def make(batch: int, device: str) -> Workload:
     return Workload(model.to(device), token_loss, (tokens_and_classes(batch, device),))
 
 
-TRANSFORMER = Problem("transformer, written out", make, {16: 1.5})
+TRANSFORMER = Problem("transformer, written out", make, {16: 1.3})

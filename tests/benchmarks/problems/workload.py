@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Problem", "Workload", "token_loss"]
+__all__ = ["Problem", "Workload", "class_loss", "token_loss"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +46,19 @@ class Problem:
         make: (batch, device) -> Workload; the same weights and examples in every process.
         goals: {batch: the most ordinary steps that a consensus step should cost}.
         fixed_batch: the only batch size there is, or None.
+        packages: what must be installed besides the course's requirements.
     """
 
     title: str
     make: Callable[[int, str], Workload]
     goals: dict[int, float]
     fixed_batch: int | None = None
+    packages: tuple[str, ...] = ()
+
+
+def class_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The cross-entropy of each example: (B, classes), (B,) -> (B,)."""
+    return functional.cross_entropy(outputs, targets, reduction="none")
 
 
 def token_loss(outputs: Tensor, targets: Tensor) -> Tensor:
