@@ -165,7 +165,8 @@ class HFConv1D(nn.Module):
 
     def __init__(self, out, width):
         super().__init__()
-        self.weight, self.bias = parameter(width, out), parameter(out)
+        self.weight = nn.Parameter(torch.randn(width, out) / width**0.5)
+        self.bias = parameter(out)
 
     def forward(self, x):
         flat = torch.addmm(self.bias, x.view(-1, x.shape[-1]), self.weight)

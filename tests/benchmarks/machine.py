@@ -26,6 +26,7 @@ MEASURED_SOURCES = (
     "consensus_lib/*.py",
     "notebooks/course/arc/*.py",
     "tests/benchmarks/problems/*.py",
+    "tests/zoo.py",
     *(f"tests/benchmarks/{of}.py" for of in ("contenders", "peers", "memory", "trial", "timing")),
 )
 

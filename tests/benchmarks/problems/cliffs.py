@@ -9,101 +9,65 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 from tests.benchmarks.problems.workload import Problem, Workload, class_loss
+from tests.zoo import HFConv1D, Lambda, class_token, parameter, words_and_places
 
 BATCH, TOKENS, WIDTH, CLASSES, WORDS = 128, 16, 64, 10, 50
+MIDDLE = 2 * WIDTH
 
 
-class _Head(nn.Module):
-    """A feed-forward net and the mean over positions: (B, T, width) -> (B, classes)."""
-
-    def __init__(self, middle: nn.Module | None = None) -> None:
-        super().__init__()
-        up, down = nn.Linear(WIDTH, 2 * WIDTH), nn.Linear(2 * WIDTH, CLASSES)
-        self.layers = nn.Sequential(up, nn.GELU(), *([middle] if middle else []), down)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x).mean(dim=1)
+def _net(*middle: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(WIDTH, MIDDLE), nn.GELU(), *middle, nn.Linear(MIDDLE, CLASSES))
 
 
-class ClassToken(_Head):
-    """One learned token before those of every example, as in vision transformers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.token = nn.Parameter(torch.randn(1, 1, WIDTH))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(torch.cat([self.token.expand(len(x), -1, -1), x], dim=1))
+def _class_token() -> nn.Module:
+    return Lambda(class_token, token=parameter(1, 1, WIDTH), layers=_net())
 
 
-class PositionTable(_Head):
-    """An embedding that is looked up once for the whole batch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.word, self.place = nn.Embedding(WORDS, WIDTH), nn.Embedding(TOKENS, WIDTH)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        places = torch.arange(tokens.shape[1], device=tokens.device)[None]
-        return super().forward(self.word(tokens) + self.place(places))
+def _position_table() -> nn.Module:
+    word, place = nn.Embedding(WORDS, WIDTH), nn.Embedding(TOKENS, WIDTH)
+    return Lambda(words_and_places, word=word, place=place, layers=_net())
 
 
-class ZeroLayer(_Head):
-    """A layer whose gradient stays 0."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.silent = nn.Linear(WIDTH, WIDTH)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x + 0.0 * self.silent(x))
+def _zero_layer() -> nn.Module:
+    silent = nn.Linear(WIDTH, WIDTH)
+    return Lambda(lambda m, x: m.layers(x + 0.0 * m.silent(x)), silent=silent, layers=_net())
 
 
-class Conv1D(nn.Module):
-    """The layer of GPT-2 in `transformers`: a Linear with its weight the other way round."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(0.1 * torch.randn(2 * WIDTH, 2 * WIDTH))
-        self.bias = nn.Parameter(torch.zeros(2 * WIDTH))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.addmm(self.bias, x.flatten(0, -2), self.weight).view_as(x)
-
-
-class LowRank(nn.Linear):
-    """A weight with a product of two narrow ones added to it."""
-
-    def __init__(self) -> None:
-        super().__init__(2 * WIDTH, 2 * WIDTH)
-        self.a = nn.Parameter(torch.randn(2 * WIDTH, 4))
-        self.b = nn.Parameter(0.01 * torch.randn(4, 2 * WIDTH))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.linear(x, self.weight + self.a @ self.b, self.bias)
+def _low_rank() -> nn.Module:
+    return _net(
+        Lambda(
+            lambda m, x: functional.linear(x, m.layer.weight + 0.01 * m.a @ m.b),
+            layer=nn.Linear(MIDDLE, MIDDLE, bias=False),
+            a=parameter(MIDDLE, 4),
+            b=parameter(4, MIDDLE),
+        )
+    )
 
 
-def _weight_norm() -> nn.Module:
-    return _Head(parametrizations.weight_norm(nn.Linear(2 * WIDTH, 2 * WIDTH)))
+def _loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The cross-entropy of an example's logits, or of their mean over its positions."""
+    return class_loss(outputs if outputs.dim() == 2 else outputs.mean(dim=1), targets)
 
 
 def _make(model: Callable[[], nn.Module], batch: int, device: str) -> Workload:
     """Random inputs, or random words, and a random class for each example."""
     torch.manual_seed(0)
-    made = model()
     words = torch.randint(WORDS, (batch, TOKENS))
-    inputs = words if isinstance(made, PositionTable) else torch.randn(batch, TOKENS, WIDTH)
+    inputs = words if model is _position_table else torch.randn(batch, TOKENS, WIDTH)
     group = (inputs.to(device), torch.randint(CLASSES, (batch,)).to(device))
-    return Workload(made.to(device), class_loss, (group,))
+    return Workload(model().to(device), _loss, (group,))
 
 
 MODELS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
-    "class_token": ("class token, expanded", ClassToken),
-    "position_table": ("one position table for the batch", PositionTable),
-    "zero_layer": ("a layer whose gradient stays 0", ZeroLayer),
-    "hf_conv1d": ("Conv1D of transformers (addmm)", lambda: _Head(Conv1D())),
-    "weight_norm": ("weight norm", _weight_norm),
-    "low_rank": ("low-rank sum W + AB", lambda: _Head(LowRank())),
+    "class_token": ("class token, expanded", _class_token),
+    "position_table": ("one position table for the batch", _position_table),
+    "zero_layer": ("a layer whose gradient stays 0", _zero_layer),
+    "hf_conv1d": ("Conv1D of transformers (addmm)", lambda: _net(HFConv1D(MIDDLE, MIDDLE))),
+    "weight_norm": (
+        "weight norm",
+        lambda: _net(parametrizations.weight_norm(nn.Linear(MIDDLE, MIDDLE))),
+    ),
+    "low_rank": ("low-rank sum W + AB", _low_rank),
 }
 CLIFFS = {
     name: Problem(title, partial(_make, model), {BATCH: 4.0}, fixed_batch=BATCH)

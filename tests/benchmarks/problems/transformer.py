@@ -1,4 +1,7 @@
-"""A transformer written out: three pre-norm layers of Linear and scaled_dot_product_attention."""
+"""Three pre-norm transformer layers: written out, and of the same weights from torch.nn."""
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -34,18 +37,22 @@ class Layer(nn.Module):
         return self.out(mixed.transpose(1, 2).reshape(batch, tokens, WIDTH))
 
 
-def tokens_and_classes(batch: int, device: str) -> tuple[Tensor, Tensor]:
-    """Random tokens, embedded already, (B, T, width), and a random class for each, (B, T)."""
-    inputs = torch.randn(batch, TOKENS, WIDTH)
-    return inputs.to(device), torch.randint(CLASSES, (batch, TOKENS)).to(device)
-
-
-def make(batch: int, device: str) -> Workload:
-    """The layers, a last LayerNorm, and a class for each token."""
+def _make(layer: Callable[[], nn.Module], batch: int, device: str) -> Workload:
+    """The layers, a last LayerNorm, and a random class for each random token, embedded already."""
     torch.manual_seed(0)
-    layers = [Layer() for _ in range(LAYERS)]
+    layers = [layer() for _ in range(LAYERS)]
     model = nn.Sequential(*layers, nn.LayerNorm(WIDTH), nn.Linear(WIDTH, CLASSES))
-    return Workload(model.to(device), token_loss, (tokens_and_classes(batch, device),))
+    inputs, targets = torch.randn(batch, TOKENS, WIDTH), torch.randint(CLASSES, (batch, TOKENS))
+    return Workload(model.to(device), token_loss, ((inputs.to(device), targets.to(device)),))
 
 
-TRANSFORMER = Problem("transformer, written out", make, {16: 1.3})
+def _encoder_layer() -> nn.Module:
+    return nn.TransformerEncoderLayer(
+        WIDTH, HEADS, 4 * WIDTH, dropout=0.0, batch_first=True, norm_first=True
+    )
+
+
+TRANSFORMER = Problem("transformer, written out", partial(_make, Layer), {16: 1.3})
+ENCODER = Problem(
+    "transformer, nn.TransformerEncoderLayer", partial(_make, _encoder_layer), {16: 1.3}
+)
