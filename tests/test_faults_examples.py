@@ -147,33 +147,32 @@ def test_a_batch_of_one_proves_nothing(sizes, kind, rule):
         step(model, lambda m, n=size: loss(m(x[:n]).flatten(1).cumsum(0)), rule)
 
 
-def trains_only(model, x, number):
+# Each changes a model before a step of this number, and returns the outputs (B, ...) of that step
+def trains_only(model, number):
     """First the last layer trains, then also the one before, which has time first."""
     model[0].requires_grad_(number >= 3)
-    return loss(model[2](model[0](x.transpose(0, 1)).tanh().transpose(0, 1)).flatten(1))
+    return lambda x: model[2](model[0](x.transpose(0, 1)).tanh().transpose(0, 1))
 
 
-def only_in_eval(model, x, number):
+def only_in_eval(model, number):
     model.train(number < 3)
-    o = model(x).flatten(1)
-    return loss(o if model.training else o - o.mean(0))
+    return lambda x: model(x) if model.training else (o := model(x)) - o.mean(0)
 
 
-def forward_hook(model, x, number):
+def forward_hook(model, number):
     if number == 3:
         model[0].register_forward_hook(lambda module, args, o: o.roll(1, 0))
-    return loss(model(x).flatten(1))
+    return model
 
 
-def full_backward_hook(model, x, number):
+def full_backward_hook(model, number):
     if number == 3:
         model[1].register_full_backward_hook(lambda module, g, _: (g[0].roll(1, 0),))
-    return loss(model(x).flatten(1))
+    return model
 
 
-def one_more_operation(model, x, number):
-    o = model(x).flatten(1)
-    return loss(o.roll(1, 0) if number >= 3 else o)
+def one_more_operation(model, number):
+    return lambda x: model(x).roll(1, 0) if number >= 3 else model(x)
 
 
 CHANGES = [trains_only, only_in_eval, forward_hook, full_backward_hook, one_more_operation]
@@ -184,7 +183,8 @@ CHANGES = [trains_only, only_in_eval, forward_hook, full_backward_hook, one_more
 def test_a_recording_that_looks_different_is_looked_at_at_once(change, rule):
     model, x = mlp(5, 5, 3).double(), torch.randn(B, B, 5).double()
     for number in range(1, 5):
-        step(model, lambda m, n=number: change(m, x, n), rule, THREE)
+        run = change(model, number)
+        step(model, lambda _, f=run: loss(f(x).flatten(1)), rule, THREE)
 
 
 GRADIENT_HOOKS = {
