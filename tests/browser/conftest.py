@@ -1,7 +1,7 @@
 """What the browser tests share. A test of a notebook takes one of two fixtures:
 
     def test_a_slider(open_lab):
-        notebook = open_lab("01_one_weight")          # a fresh page, all cells run
+        notebook = open_lab("01_one_weight")          # all cells run, all panels at their start
         panel = notebook.panel()                      # its first panel; .panel(1) the second
         before = panel.picture()
         panel.press("step size η", "ArrowRight")      # a slider by its description, by keyboard
@@ -13,9 +13,11 @@
         panel.button("Start").click()
         expect(panel.status).to_have_text("Running.")
 
-`open_lab(name, width=720, height=800)` takes another size of window. Afterwards both fixtures
-check that no output and no console showed an error. pages.py says what else a panel can do;
-what it cannot is done with Playwright's own locators, `panel.root` and `notebook.page`.
+`open_lab(name, width=720, height=800)` takes another size of window. Tests of the same notebook
+follow each other on one page, whose panels are reset between them; one that fails takes the page
+with it. Afterwards both fixtures check that no output and no console showed an error. pages.py
+says what else a panel can do; what it cannot is done with Playwright's own locators, `panel.root`
+and `notebook.page`.
 
 The browser is Chromium: that of the environment variable CHROME, else the system's. Where there
 is none the tests are skipped, and fail where CI is set.
@@ -34,6 +36,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from tests.browser.pages import NotebookPage
 from tests.browser.servers import running
+from tests.notebook_hooks import skip_unless_stored
 from tests.refresh_notebooks import NOTEBOOKS
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
@@ -90,43 +93,61 @@ def voila(
         yield voila
 
 
+@pytest.fixture(scope="package")
+def pages(browser: Browser) -> dict[str, NotebookPage]:
+    """The pages that are open, by their addresses."""
+    return {}
+
+
 @pytest.fixture
-def new_page(browser: Browser) -> Iterator[Callable[..., NotebookPage]]:
-    """Opens empty pages, and checks them when the test has passed."""
-    pages = []
+def open_page(
+    browser: Browser, pages: dict[str, NotebookPage], request: pytest.FixtureRequest
+) -> Iterator[Callable[..., NotebookPage]]:
+    """Opens an address once, and checks its page after each test."""
+    used: set[str] = set()
+    failed_before = request.session.testsfailed
 
-    def new_page(width: int, height: int) -> NotebookPage:
-        page = browser.new_page(viewport={"width": width, "height": height})
-        # Voila's page asks the network for a font of icons, and does without.
-        page.route(lambda url: "://127.0.0.1" not in url, lambda route: route.fulfill(body=""))
-        pages.append(NotebookPage(page))
-        return pages[-1]
+    def open_page(
+        address: str, run: Callable[[NotebookPage, str], None], width: int, height: int
+    ) -> NotebookPage:
+        used.add(address)
+        if address in pages:
+            pages[address].start_again(width, height)
+        else:
+            page = browser.new_page(viewport={"width": width, "height": height})
+            # Voila's page asks the network for a font of icons, and does without.
+            page.route(lambda url: "://127.0.0.1" not in url, lambda r: r.fulfill(body=""))
+            pages[address] = NotebookPage(page)
+            run(pages[address], address)
+        return pages[address]
 
-    yield new_page
-    for notebook in pages:
-        try:
-            notebook.check()
-        finally:
+    yield open_page
+    for address in used:
+        notebook = pages.pop(address)
+        notebook.check()
+        if request.session.testsfailed == failed_before:
+            pages[address] = notebook
+        else:
             notebook.page.close()
 
 
 @pytest.fixture
-def open_lab(new_page: Callable[..., NotebookPage], lab: str) -> Callable[..., NotebookPage]:
+def open_lab(open_page: Callable[..., NotebookPage], lab: str) -> Callable[..., NotebookPage]:
     def open_lab(name: str, width: int = 1280, height: int = 720) -> NotebookPage:
-        notebook = new_page(width, height)
-        notebook.run_in_lab(lab, name)
-        return notebook
+        if (path := NOTEBOOKS / f"{name}.ipynb").exists():
+            skip_unless_stored(path)
+        address = f"{lab}/lab/tree/{name}.ipynb?reset"
+        return open_page(address, NotebookPage.run_in_lab, width, height)
 
     return open_lab
 
 
 @pytest.fixture
 def open_voila(
-    new_page: Callable[..., NotebookPage], voila: Callable[[str], str]
+    open_page: Callable[..., NotebookPage], voila: Callable[[str], str]
 ) -> Callable[..., NotebookPage]:
     def open_voila(name: str, width: int = 1280, height: int = 720) -> NotebookPage:
-        notebook = new_page(width, height)
-        notebook.run_in_voila(voila(name))
-        return notebook
+        skip_unless_stored(NOTEBOOKS / f"{name}.ipynb")
+        return open_page(voila(name), NotebookPage.run_in_voila, width, height)
 
     return open_voila

