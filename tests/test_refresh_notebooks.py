@@ -28,17 +28,38 @@ class Panel(ipywidgets.IntSlider):
 Panel()"""
 
 
+BAR = """\
+import sys
+from tqdm import tqdm
+print(len(list(tqdm(range(9), file=sys.stdout, leave=False))))"""
+
+CELLS = [
+    new_code_cell("print('one')\nprint('two', flush=True)"),
+    new_code_cell(FIGURE, metadata={"tags": ["figure:cover"]}),
+    new_code_cell(PANEL),
+    new_code_cell("import os\nprint(sys.prefix, os.getcwd(), sep='|')"),
+    new_code_cell("1 / 0", metadata={"tags": ["raises-exception"]}),
+]
+
+
+def written(folder, *cells, name="toy"):
+    path = folder / f"{name}.ipynb"
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# Toy"), *cells]), path)
+    return path
+
+
 @pytest.fixture
 def write(tmp_path):
     """Writes a notebook of the given code cells and returns its path."""
+    return lambda *sources, name="toy": written(tmp_path, *map(new_code_cell, sources), name=name)
 
-    def write(*sources, name="toy", tags=()):
-        cells = [new_code_cell(source, metadata={"tags": list(tags)}) for source in sources]
-        path = tmp_path / f"{name}.ipynb"
-        nbformat.write(new_notebook(cells=[new_markdown_cell("# Toy"), *cells]), path)
-        return path
 
-    return write
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """A notebook that the command has run and stored, its pictures in `figures` beside it."""
+    path = written(tmp_path_factory.mktemp("stored"), new_code_cell(BAR), *CELLS)
+    assert refresh(path, path.parent / "figures")
+    return path
 
 
 def outputs(path):
@@ -49,52 +70,59 @@ def outputs(path):
     ]
 
 
-def test_second_run_leaves_the_file_alone(write):
-    path = write("print('one')\nprint('two', flush=True)", FIGURE, PANEL)
-    ids = [cell.id for cell in nbformat.read(path, as_version=4).cells]
-    assert refresh(path)
-    text, written = path.read_bytes(), path.stat().st_mtime_ns
-
-    assert not refresh(path)
-
-    assert path.read_bytes() == text
-    assert path.stat().st_mtime_ns == written
-    stored = nbformat.read(path, as_version=4)
-    assert [cell.id for cell in stored.cells] == ids
-    assert [cell.execution_count for cell in stored.cells[1:]] == [1, 2, 3]
-    printed, figure, panel = outputs(path)
+def test_what_is_stored(stored):
+    notebook = nbformat.read(stored, as_version=4)
+    assert [cell.execution_count for cell in notebook.cells[1:]] == [1, 2, 3, 4, 5, 6]
+    bar, printed, figure, panel, kernel, error = outputs(stored)
+    assert bar.text.strip() == "9", "a progress bar that wiped itself is not stored"
     assert printed.text == "one\ntwo\n"
-    assert "image/png" in figure.data
     assert set(panel.data) == {"text/plain", "image/png"}
-    assert "widgets" not in stored.metadata
-    assert "version" not in stored.metadata.language_info
-    assert clean(stored) == stored
-
-
-def test_stored_as_jupyterlab_would(write):
-    path = write("1 + 1")
-    refresh(path)
-    text = path.read_text()
-    assert text.startswith('{\n "cells": [\n')
+    prefix, folder = kernel.text.strip().split("|")
+    assert prefix == sys.prefix
+    assert folder == str(stored.parent.resolve())
+    assert error.ename == "ZeroDivisionError"
+    cover = (stored.parent / "figures" / "cover.png").read_bytes()
+    assert cover == base64.b64decode(figure.data["image/png"])
+    assert "widgets" not in notebook.metadata
+    assert "version" not in notebook.metadata.language_info
+    text = stored.read_text()
+    assert text.startswith('{\n "cells": [\n'), "as JupyterLab would write it"
     assert text.endswith("\n}\n")
 
 
-def test_kernel_is_this_interpreter_beside_the_notebook(write):
-    path = write("import os, sys\nprint(sys.prefix, os.getcwd(), sep='|')")
-    refresh(path)
-    prefix, folder = outputs(path)[0].text.strip().split("|")
-    assert prefix == sys.prefix
-    assert folder == str(path.parent.resolve())
+def test_second_run_leaves_the_file_alone(stored):
+    text, written_at = stored.read_bytes(), stored.stat().st_mtime_ns
+    assert not refresh(stored, stored.parent / "figures")
+    assert stored.read_bytes() == text
+    assert stored.stat().st_mtime_ns == written_at
 
 
-def test_forgotten_cell_changes_the_digest(write):
-    path = write("1 + 1", "2 + 2")
-    refresh(path)
-    notebook = nbformat.read(path, as_version=4)
-    assert notebook.metadata[refresh_notebooks.DIGEST] == refresh_notebooks.digest(notebook)
-    notebook.cells[0].source = "# Prose does not count"
+def run_in_another_program(notebook):
+    notebook.metadata.language_info["version"] = "3.11.7"
+
+
+def run_again(notebook):
+    notebook.cells[1].execution_count = 7
+
+
+def edit(notebook):
     notebook.cells[2].source = "2 + 3"
-    assert notebook.metadata[refresh_notebooks.DIGEST] != refresh_notebooks.digest(notebook)
+
+
+def show_a_widget(notebook):
+    notebook.cells[3].outputs[0].data[WIDGET_VIEW] = {}
+
+
+@pytest.mark.parametrize("change", [run_in_another_program, run_again, edit, show_a_widget])
+def test_what_somebody_saved_is_not_what_was_stored(stored, tmp_path, change):
+    notebook = nbformat.read(stored, as_version=4)
+    notebook.cells[0].source = "# Prose does not count"
+    path = tmp_path / "own.ipynb"
+    path.write_text(refresh_notebooks.to_text(notebook))
+    assert refresh_notebooks.is_stored(path)
+    change(notebook)
+    path.write_text(refresh_notebooks.to_text(notebook))
+    assert not refresh_notebooks.is_stored(path)
 
 
 @pytest.mark.parametrize(
@@ -115,26 +143,6 @@ def test_refuses_and_leaves_the_file(write, source, complaint):
     with pytest.raises(NotebookError, match=complaint):
         refresh(path)
     assert path.read_bytes() == text
-
-
-def test_an_exception_that_is_meant_is_stored(write):
-    path = write("1 / 0", tags=["raises-exception"])
-    assert refresh(path)
-    assert outputs(path)[0].ename == "ZeroDivisionError"
-
-
-def test_a_progress_bar_that_wiped_itself_is_not_stored(write):
-    bar = "list(tqdm(range(9), file=sys.stdout, leave=False))"
-    path = write(f"import sys\nfrom tqdm import tqdm\nnumbers = {bar}\nprint(len(numbers))")
-    refresh(path)
-    assert [output.text.strip() for output in outputs(path)] == ["9"]
-
-
-def test_a_tagged_picture_is_also_stored_for_other_pages(write, tmp_path):
-    path = write(FIGURE, tags=["figure:cover"])
-    refresh(path, tmp_path / "figures")
-    stored = (tmp_path / "figures" / "cover.png").read_bytes()
-    assert stored == base64.b64decode(outputs(path)[0].data["image/png"])
 
 
 def test_empty_stderr_is_dropped():

@@ -15,8 +15,9 @@ _FINISHED = """() => [...document.querySelectorAll('.jp-CodeCell')].every(cell =
     [...cell.querySelectorAll('.jp-InputPrompt, .jp-OutputPrompt')]
         .some(prompt => /\\d/.test(prompt.textContent))) || document.querySelector('%s')"""
 _ERROR_OUTPUT = '[data-mime-type="application/vnd.jupyter.error"]'
-_SECONDS_UNTIL = """([root, button, text]) => new Promise(done => {
+_SECONDS_UNTIL = """([root, button, text, patience]) => new Promise(done => {
     let begin;
+    setTimeout(() => done(null), 1000 * patience);
     button.addEventListener('click', () => { begin = performance.now(); }, {once: true});
     new MutationObserver((_, observer) => {
         if (begin && root.querySelector('[role="status"]')?.textContent === text) {
@@ -75,7 +76,9 @@ class PanelView:
     def seconds_until(self, button: str, status: str) -> float:
         """Press a button, and return after how many seconds the page shows this status."""
         handles = self.root.element_handle(), self.button(button).element_handle()
-        return self.root.page.evaluate(_SECONDS_UNTIL, [*handles, status])
+        seconds = self.root.page.evaluate(_SECONDS_UNTIL, [*handles, status, ANSWER_SECONDS])
+        assert seconds is not None, f"{button} did not lead to {status!r}"
+        return seconds
 
     def picture(self) -> str:
         """The picture's PNG, as text: another one when a pixel differs."""
