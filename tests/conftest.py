@@ -1,7 +1,6 @@
 """What all unit tests share: reproducible draws, and no CUDA test without a device."""
 
 import pytest
-import torch
 from hypothesis import settings
 
 # The same examples in every run, so that a failure belongs to the change that met it; no
@@ -11,11 +10,19 @@ settings.register_profile("course", derandomize=True, deadline=None, max_example
 settings.load_profile("course")
 
 
+# torch is imported where it is used: the process that shares out the tests needs none.
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
+    import torch
+
     torch.manual_seed(0)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device, and torch sees none here")
+    if item.get_closest_marker("cuda"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device, and torch sees none here")
