@@ -1,7 +1,6 @@
 """Fitting a task: the trainer never sees a test output, and the examiner scores it rightly."""
 
 import math
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,15 +9,15 @@ import torch
 
 import consensus_lib as cl
 from course import arc
-from course.arc import Pair, Task, cell_loss, encode_pairs, fitting
+from course.arc import Pair, Task, cell_loss, encode_pairs
 
 RULES = [cl.Mean(), cl.Consensus(), cl.Consensus(zeros="abstain"), cl.AndMask()]
 
 
-def recolour(seed, sides=((5, 5), (6, 5), (5, 5))):
+def recolour(seed):
     """A task of our own: 1 becomes 2, 0 stays; two test pairs of different shapes."""
     rng = np.random.default_rng(seed)
-    grids = [rng.integers(0, 2, size=side) for side in (*sides, (5, 4), (3, 5))]
+    grids = [rng.integers(0, 2, size=side) for side in ((5, 5), (6, 5), (5, 5), (5, 4), (3, 5))]
     pairs = [Pair(grid, grid * 2) for grid in grids]
     return Task("recolour", tuple(pairs[:-2]), tuple(pairs[-2:]))
 
@@ -65,25 +64,29 @@ def test_a_simple_rule_is_learned_and_the_metrics_are_those_of_the_model(rule):
 
 def test_accuracies_are_over_the_cells_of_all_test_pairs():
     task = recolour(1)
-    history = arc.fit(task, cl.Mean(), steps=3)
-    right, cells, right_changed, changed = 0, 0, 0, 0
-    for prediction, pair in zip(history.final.predictions, task.test, strict=True):
-        right += int((prediction == pair.output).sum())
-        cells += pair.output.size
-        right_changed += int(((prediction == pair.output) & (pair.input != pair.output)).sum())
-        changed += int((pair.input != pair.output).sum())
-    assert history.final.cell_accuracy == pytest.approx(right / cells)
-    assert history.final.changed_cell_accuracy == pytest.approx(right_changed / changed)
+    final = arc.fit(task, cl.Mean(), steps=3).final
+    right, changed = [], []
+    for prediction, pair in zip(final.predictions, task.test, strict=True):
+        right += (prediction == pair.output).flatten().tolist()
+        changed += (pair.input != pair.output).flatten().tolist()
+    assert final.cell_accuracy == pytest.approx(np.mean(right))
+    assert final.changed_cell_accuracy == pytest.approx(np.mean(np.array(right)[changed]))
 
 
-def test_the_examination_of_a_step_is_of_the_weights_before_it():
+def test_the_history_grows_under_the_eyes_of_on_step_and_speaks_of_the_weights_before_it():
     seen = []
-    history = arc.fit(
-        recolour(0), cl.Mean(), steps=3, on_step=lambda step, report, exam: seen.append(exam)
-    )
-    shorter = arc.fit(recolour(0), cl.Mean(), steps=2)
-    assert seen == history.examinations
-    assert shorter.final.loss == history.test_loss[2]
+
+    def watch(history):
+        assert history.final is None
+        assert history.examination is history.examinations[-1]
+        seen.append((history, len(history), history.examination))
+
+    history = arc.fit(recolour(0), cl.Mean(), steps=3, seed=5, on_step=watch)
+    assert [(h is history, n) for h, n, _ in seen] == [(True, 1), (True, 2), (True, 3)]
+    assert [exam for *_, exam in seen] == history.examinations
+    assert history.examination is history.final
+    assert history.seed == 5
+    assert arc.fit(recolour(0), cl.Mean(), steps=2, seed=5).final.loss == history.test_loss[2]
 
 
 def test_seeds_pair_the_rules_and_leave_the_random_state_alone():
@@ -123,15 +126,27 @@ def test_a_run_that_diverges_keeps_what_it_saw():
         arc.fit(recolour(0), cl.Mean(), steps=50, optimizer="sgd", learning_rate=1e20)
     history = caught.value.history
     assert len(history.examinations) == len(history) >= 1
+    assert history.final is not None
     assert history.stopped == "diverged"
 
 
-def test_bad_settings_and_tasks_are_refused():
-    with pytest.raises(ValueError, match="adam.*sgd.*'lion'"):
-        arc.fit(recolour(0), cl.Mean(), optimizer="lion")
-    grows = Task("grows", (Pair([[1]], [[1, 1]]),), (Pair([[1]], [[1, 1]]),))
-    with pytest.raises(ValueError, match="same_size"):
-        arc.fit(grows, cl.Mean())
+GROWS = Task("grows", (Pair([[1]], [[1, 1]]),), (Pair([[1]], [[1, 1]]),))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"optimizer": "lion"}, "adam.*sgd.*'lion'"),
+        ({"voters": "all"}, "pairs.*copies.*'all'"),
+        ({"augmentation": "flips"}, "symmetries.*'flips'"),
+        ({"device": "gpu"}, "gpu.*'cpu'"),
+        ({"device": "cuda:99"}, "cuda:99.*'cpu'"),
+        ({"task": GROWS}, "same_size"),
+    ],
+)
+def test_bad_settings_and_tasks_are_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        arc.fit(**{"task": recolour(0), "rule": cl.Mean()} | settings)
 
 
 @pytest.mark.cuda
@@ -140,17 +155,10 @@ def test_on_a_gpu_a_run_starts_from_the_same_weights():
     assert runs[0].loss == pytest.approx(runs[1].loss, rel=1e-3)
 
 
-def test_first_weights_of_two_threads_do_not_mix(monkeypatch):
-    alone = [fitting._seeded_network(seed, 4, 1).state_dict() for seed in range(4)]
-    network = fitting.TinyConv
+def test_runs_in_several_threads_do_not_disturb_each_other():
+    def losses(seed):
+        return [arc.fit(recolour(0), cl.Mean(), steps=2, seed=seed).loss for _ in range(5)]
 
-    def slow(*args):
-        time.sleep(0.02)  # long enough for another thread to seed
-        return network(*args)
-
-    monkeypatch.setattr(fitting, "TinyConv", slow)
     with ThreadPoolExecutor(4) as pool:
-        together = pool.map(lambda seed: fitting._seeded_network(seed, 4, 1), range(4))
-    for expected, found in zip(alone, together, strict=True):
-        for name, weights in found.state_dict().items():
-            assert torch.equal(weights, expected[name])
+        together = [*pool.map(losses, range(4))]
+    assert together == [losses(seed) for seed in range(4)]

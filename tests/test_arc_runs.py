@@ -68,9 +68,7 @@ def test_the_three_lines_repeat_the_run(rule):
     lines = settings.python()
     assert len(lines.splitlines()) == 3
     exec(lines, found)
-    ours = [record.loss for record in trained(settings).records]
-    assert [run.loss for run in found["runs"]] == ours
-    assert [type(settings.make_rule(0)).__name__ in lines] == [True]
+    assert [run.loss for run in found["runs"]] == [r.loss for r in trained(settings).records]
 
 
 def test_the_three_lines_name_every_setting():

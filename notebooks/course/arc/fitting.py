@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 import torch
 
-from consensus_lib.report import Report
-from consensus_lib.rules import Rule
-from consensus_lib.training import Diverged, History, train
-from consensus_lib.updates import hold_masked_weights
+import consensus_lib as cl
 from course.arc.augmentation import Augmentation, augment_pairs
 from course.arc.encoding import cell_loss, encode_pairs, unseen_colours
 from course.arc.network import TinyConv
@@ -50,27 +48,39 @@ class Examination:
     @property
     def cell_accuracy(self) -> float:
         """The share of right cells over all test pairs; nan if an output is hidden."""
-        return _share((s.cell_accuracy, s.n_cells) for s in self.scores)
+        return _mean([(s.cell_accuracy, s.n_cells) for s in self.scores])
 
     @property
     def changed_cell_accuracy(self) -> float:
         """The same over the cells that differ from the input; nan where there are none."""
-        return _share((s.changed_cell_accuracy, s.n_changed) for s in self.scores)
+        return _mean([(s.changed_cell_accuracy, s.n_changed) for s in self.scores if s.n_changed])
+
+
+def _mean(weighted: Sequence[tuple[float, int]]) -> float:
+    cells = sum(n for _, n in weighted)
+    return sum(value * n for value, n in weighted) / cells if cells else math.nan
 
 
 @dataclass(repr=False)
-class ArcHistory(History):
+class ArcHistory(cl.History):
     """A History with the test pairs examined at each step, before the weights move.
 
     Attributes:
+        seed: of the first weights.
         examinations: one Examination a step.
-        final: the Examination of the weights at the end.
-        model: the trained network, on the device it was trained on.
+        final: the Examination of the weights at the end; None while the run goes on.
+        model: the network, on the device it is trained on.
     """
 
+    seed: int = 0
     examinations: list[Examination] = field(default_factory=list)
     final: Examination | None = None
     model: TinyConv | None = None
+
+    @property
+    def examination(self) -> Examination | None:
+        """The final examination, before the end that of the last step; None before the first."""
+        return self.final or (self.examinations[-1] if self.examinations else None)
 
     @property
     def test_loss(self) -> list[float]:
@@ -95,7 +105,7 @@ class ArcHistory(History):
 
 def fit(
     task: Task,
-    rule: Rule,
+    rule: cl.Rule,
     steps: int = 200,
     seed: int = 0,
     optimizer: Literal["adam", "adamw", "sgd"] = "adam",
@@ -108,8 +118,8 @@ def fit(
     augmentation: Augmentation = "none",
     voters: Literal["pairs", "copies"] = "copies",
     device: str | torch.device = "cpu",
-    on_step: Callable[[int, Report, Examination], None] | None = None,
-    stop: Callable[[History], bool] | None = None,
+    on_step: Callable[[ArcHistory], None] | None = None,
+    stop: Callable[[ArcHistory], bool] | None = None,
 ) -> ArcHistory:
     """Train a TinyConv on the training pairs of a task, each pair or each of its copies a voter.
 
@@ -133,8 +143,9 @@ def fit(
         voters: "copies" (each copy of a pair votes for itself) or "pairs" (a pair and its copies
             cast one gradient, the mean of theirs). Without augmentation they are the same.
         device: where to train, such as "cpu" or "cuda".
-        on_step: called as on_step(t, report, examination) before the weights move.
-        stop: called as stop(history); true ends the run before the weights move.
+        on_step: called with the history so far, before the weights move.
+        stop: called with the history so far after on_step; true ends the run before the weights
+            move.
 
     Returns:
         The history with the examinations of the test pairs.
@@ -154,7 +165,11 @@ def fit(
     voter_ids = None
     if voters == "pairs" and augmentation != "none":
         voter_ids = [origins[index] for group in groups for index in group.indices]
-    model = _seeded_network(seed, width, depth)
+    examine = _examiner(task.test, device)
+    # torch's random state is one for all threads: two panels may fit at the same time
+    with _seeding, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = TinyConv(width, depth)
     if zero_unseen:
         model.zero_input_weights(unseen_colours(replace(task, train=copies)))
     model.to(device)
@@ -162,17 +177,17 @@ def fit(
         model.parameters(), lr=learning_rate, weight_decay=weight_decay
     )
     if hold_masked:
-        hold_masked_weights(stepper)
-    examine = _examiner(task.test, device)
-    examinations: list[Examination] = []
+        cl.hold_masked_weights(stepper)
+    history, begin = ArcHistory(seed=seed, model=model), time.perf_counter()
 
-    def watch(step: int, report: Report) -> None:
-        examinations.append(examine(model))
+    def watch(_: int, report: cl.Report) -> None:
+        history.append(report, time.perf_counter() - begin)
+        history.examinations.append(examine(model))
         if on_step is not None:
-            on_step(step, report, examinations[-1])
+            on_step(history)
 
     try:
-        history = train(
+        history.stopped = cl.train(
             model,
             cell_loss,
             [group.inputs for group in groups],
@@ -182,14 +197,14 @@ def fit(
             steps=steps,
             voters=voter_ids,
             on_step=watch,
-            stop=stop,
-        )
-    except Diverged as error:
-        error.history = ArcHistory(
-            **vars(error.history), examinations=examinations, final=examine(model), model=model
-        )
+            stop=None if stop is None else lambda _: stop(history),
+        ).stopped
+    except cl.Diverged as error:
+        history.stopped, error.history = error.history.stopped, history
         raise
-    return ArcHistory(**vars(history), examinations=examinations, final=examine(model), model=model)
+    finally:
+        history.final = examine(model)
+    return history
 
 
 def _present(device: str | torch.device) -> torch.device:
@@ -203,16 +218,7 @@ def _present(device: str | torch.device) -> torch.device:
     return found
 
 
-def _seeded_network(seed: int, width: int, depth: int) -> TinyConv:
-    # torch's random state is one for all threads: two panels may fit at the same time
-    with _seeding, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return TinyConv(width, depth)
-
-
-def _examiner(
-    pairs: Sequence[Pair], device: str | torch.device
-) -> Callable[[TinyConv], Examination]:
+def _examiner(pairs: Sequence[Pair], device: torch.device) -> Callable[[TinyConv], Examination]:
     groups = encode_pairs(pairs, device)
     known = all(group.targets is not None for group in groups)
 
@@ -230,9 +236,3 @@ def _examiner(
         return Examination(ordered, scores, sum(losses) / len(losses) if losses else math.nan)
 
     return examine
-
-
-def _share(parts: Iterable[tuple[float, int]]) -> float:
-    counted = [(accuracy, cells) for accuracy, cells in parts if cells]
-    cells = sum(n for _, n in counted)
-    return sum(accuracy * n for accuracy, n in counted) / cells if cells else math.nan

@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from io import BytesIO
-from itertools import cycle
-from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
-from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 from PIL import Image
@@ -36,8 +33,9 @@ _CURVES = {
 _GRIDS = (0.535, 0.105, 0.22, 0.27), (0.77, 0.105, 0.22, 0.27)
 _LEAST, _MOST, _HIGHEST = 1e-4, 10.0, 1e4
 _MARKERS = ("None", "o", "s", "^", "D", "v")
-
-Look = Mapping[str, Any]
+_LEGEND = {"loc": "upper left", "ncols": 2, "fontsize": style.TEXT_SIZE - 1, "frameon": False}
+_LEGEND |= {"handlelength": 2.0, "columnspacing": 0.8, "borderaxespad": 0.2}
+_LEGEND |= {"handletextpad": 0.5, "labelspacing": 0.05}
 
 
 def draw_lab(
@@ -104,16 +102,11 @@ class ArcPicture(style.Picture):
         self._show_prediction([run for run in runs if run.task == self._task])
         if runs:
             samples = [Line2D([], [], **look) for look in looks]
-            self._move(
-                _add_legend(
-                    self,
-                    samples,
-                    [textwrap.shorten(run.label, 25, placeholder="…") for run in runs],
-                )
-            )
+            names = [textwrap.shorten(run.label, 25, placeholder="…") for run in runs]
+            self._move(self.legend(samples, names, **_LEGEND))
 
     def png(self) -> bytes:
-        """See `style.Picture.png`."""
+        """Return the frame as it was drawn once, with runs and prediction, as PNG bytes."""
         self.canvas.restore_region(self._background)
         for artist in (self._prediction, *self._moving):
             artist.draw(self.canvas.get_renderer())
@@ -152,23 +145,15 @@ class ArcPicture(style.Picture):
     def _show_floors(self, floors: Sequence[float]) -> None:
         ax = self._axes_of["consensus_ratio"]
         for floor in floors:
-            self._move(ax.axhline(floor, color=style.NEUTRAL, linewidth=1.5, linestyle=(0, (1, 2))))
+            self._move(ax.axhline(floor, **style.COINS))
         if floors:
-            self._move(
-                ax.text(
-                    0.98,
-                    floors[-1] + 0.03,
-                    "coin-flip floor",
-                    transform=ax.get_yaxis_transform(),
-                    ha="right",
-                    fontsize=style.TEXT_SIZE - 1,
-                    color=style.NEUTRAL,
-                )
-            )
+            look = {"ha": "right", "fontsize": style.TEXT_SIZE - 1, "color": style.NEUTRAL}
+            place = 0.98, floors[-1] + 0.03, "coin-flip floor"
+            self._move(ax.text(*place, transform=ax.get_yaxis_transform(), **look))
 
     def _show_prediction(self, runs: Sequence[ArcRun]) -> None:
         pair = self._task.test[0]
-        seen = [record for run in runs for record in run.records if record.examination]
+        seen = [record for run in runs for record in run.records]
         grid, text = pair.input, "so far the input itself"
         if seen:
             grid = seen[-1].examination.predictions[0]
@@ -182,36 +167,18 @@ class ArcPicture(style.Picture):
         self._move(self.text(0.755, 0.09, text, linespacing=1.1, **look))
 
 
-def _add_legend(figure: style.Picture, samples: Sequence[Line2D], labels: Sequence[str]) -> Legend:
-    return figure.legend(
-        samples,
-        labels,
-        loc="upper left",
-        ncols=2,
-        fontsize=style.TEXT_SIZE - 1,
-        frameon=False,
-        handlelength=2.0,
-        columnspacing=0.8,
-        borderaxespad=0.2,
-        handletextpad=0.5,
-        labelspacing=0.05,
-    )
-
-
-def _looks(runs: Sequence[ArcRun]) -> Iterator[Look]:
+def _looks(runs: Sequence[ArcRun]) -> Iterator[style.Look]:
     """A look a run: that of its rule, with a marker from the second run of a rule on."""
-    rules = {"mean": style.MEAN, "consensus": style.CONSENSUS}
-    others = cycle(style.OTHER_RULES)
+    of_rule = style.looks_of(dict.fromkeys(run.settings.rule for run in runs))
     used: Counter[str] = Counter()
     for run in runs:
         rule = run.settings.rule
-        if rule not in rules:
-            rules[rule] = next(others)
-        yield {**rules[rule], "marker": _MARKERS[used[rule] % len(_MARKERS)], "markevery": 0.2}
+        marker = _MARKERS[used[rule] % len(_MARKERS)]
+        yield {**of_rule[rule], "marker": marker, "markevery": 0.2}
         used[rule] += 1
 
 
-def _lines(run: ArcRun, name: str) -> Iterator[tuple[Sequence[float], Look]]:
+def _lines(run: ArcRun, name: str) -> Iterator[tuple[Sequence[float], style.Look]]:
     """The curves of a run and how their lines differ from its look."""
     # Copies: another thread may be adding to them.
     curves = [list(getattr(record, name)) for record in run.records if len(record)]

@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import threading
-import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from statistics import median
 from types import MappingProxyType
 from typing import Any
 
-import torch
+import pandas as pd
 
 import consensus_lib as cl
-from consensus_lib.report import Report
-from consensus_lib.rules import Rule
-from consensus_lib.training import Diverged, History
-from course.arc import ArcHistory, Augmentation, Examination, Task, fit, load_task
+from course import arc, rules
 from course.figures.tables import Table
 
-__all__ = ["RULES", "ArcRun", "Record", "Settings", "export", "tabulate"]
+__all__ = ["RULES", "ArcRun", "Settings", "export", "tabulate"]
 
-# What a rule is called on a panel, its class in consensus_lib, and the settings it takes.
+_OF_RULES = ("zeros", "threshold", "p")
+# What can be chosen: each rule's class in consensus_lib, and the settings it takes. Consensus
+# whose zeros abstain is a setting here.
 RULES = MappingProxyType(
     {
-        "mean": ("Mean", ()),
-        "consensus": ("Consensus", ("zeros",)),
-        "AND-mask": ("AndMask", ("threshold",)),
-        "power mean": ("PowerMean", ("p", "threshold")),
-        "weighted mean": ("AgreementWeighted", ()),
-        "sign vote": ("SignVote", ()),
-        "random mask": ("RandomMask", ()),
-        "smallest magnitude": ("SmallestMagnitude", ()),
+        name: (type(rule).__name__, tuple(f.name for f in fields(rule) if f.name in _OF_RULES))
+        for name, rule in rules.RULES.items()
+        if name != "abstain"
     }
 )
 _ROSE_FAR = 3  # times the first loss; runs that rise by less may end well
@@ -67,7 +58,7 @@ class Settings:
     depth: int = 3
     steps: int = 200
     seeds: tuple[int, ...] = (0,)
-    augmentation: Augmentation = "none"
+    augmentation: arc.Augmentation = "none"
     voters: str = "copies"
     zero_unseen: bool = False
     device: str = "cpu"
@@ -88,88 +79,47 @@ class Settings:
             parts.append(f"≥{settings['threshold']:g}")
         return " ".join(parts)
 
-    def make_rule(self, seed: int) -> Rule:
-        """The rule; a random mask draws its lots from `seed`, so that a run can be repeated."""
-        settings = self._rule_settings()
-        if self.rule == "random mask":
-            settings["generator"] = torch.Generator().manual_seed(seed)
-        return getattr(cl, RULES[self.rule][0])(**settings)
-
     def python(self) -> str:
         """Three lines of Python that repeat the run, with what differs from the defaults."""
-        imports, settings = "import consensus_lib as cl", self._rule_settings()
-        arguments = [f"{name}={value!r}" for name, value in settings.items()]
+        imports = "import consensus_lib as cl; from course import arc"
+        arguments = [f"{name}={value!r}" for name, value in self._rule_settings().items()]
         if self.rule == "random mask":
-            imports = "import torch, consensus_lib as cl"
+            imports = "import torch, consensus_lib as cl; from course import arc"
             arguments = ["generator=torch.Generator().manual_seed(seed)"]
         rule = f"cl.{RULES[self.rule][0]}({', '.join(arguments)})"
         changed = "".join(f", {name}={value!r}" for name, value in self._changed().items())
         call = f"arc.fit(task, {rule}, steps={self.steps}, seed=seed{changed})"
-        return "\n".join(
-            [
-                imports,
-                f"task = arc.load_task({self.task!r})",
-                f"runs = [{call} for seed in {self.seeds!r}]",
-            ]
+        return (
+            f"{imports}\ntask = arc.load_task({self.task!r})\n"
+            f"runs = [{call} for seed in {self.seeds!r}]"
         )
 
     def words(self) -> str:
         """What differs from the defaults, in words for a table."""
         words = []
         for name, value in self._changed().items():
-            name = name.replace("_", " ")
-            words.append(name if value is True else f"{name} {_short(value)}")
+            shown = f"{value:.3g}" if isinstance(value, float) else value
+            words.append(name.replace("_", " ") + ("" if value is True else f" {shown}"))
         return ", ".join(words) or "defaults"
 
-    def fit(self, task: Task, seed: int, **callbacks: Any) -> ArcHistory:
-        """Run one seed: `fit` with these settings, and its `on_step` and `stop`."""
-        same_for_all = {name: getattr(self, name) for name in _FIT_SETTINGS}
-        return fit(
-            task, self.make_rule(seed), steps=self.steps, seed=seed, **same_for_all, **callbacks
-        )
+    def fit(self, task: arc.Task, seed: int, **callbacks: Any) -> arc.ArcHistory:
+        """Run one seed: `arc.fit` with these settings, and its `on_step` and `stop`."""
+        rule = rules.seeded(replace(rules.RULES[self.rule], **self._rule_settings()), seed)
+        settings = {name: getattr(self, name) for name in _OF_FIT}
+        return arc.fit(task, rule, steps=self.steps, seed=seed, **settings, **callbacks)
 
     def _rule_settings(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in RULES[self.rule][1]}
 
     def _changed(self) -> dict[str, Any]:
-        return {
-            name: getattr(self, name)
-            for name in _FIT_SETTINGS
-            if getattr(self, name) != getattr(Settings, name)
-        }
+        values = {name: getattr(self, name) for name in _OF_FIT}
+        return {name: value for name, value in values.items() if value != getattr(Settings, name)}
 
 
-# Settings that go to `fit` under their own name.
-_FIT_SETTINGS = tuple(
-    f.name
-    for f in fields(Settings)
-    if f.name not in ("task", "rule", "zeros", "threshold", "p", "seeds", "steps")
+# Settings that go to `arc.fit` under their own name, and are left out where they are defaults.
+_OF_FIT = tuple(
+    f.name for f in fields(Settings) if f.name not in ("task", "rule", "seeds", "steps", *_OF_RULES)
 )
-
-
-@dataclass(repr=False)
-class Record(History):
-    """What the run of one seed has seen so far: a History, and the test pairs at each step.
-
-    Attributes:
-        seed: of the first weights.
-        examination: the last one made of the test pairs; after the last step, of the end.
-    """
-
-    seed: int = 0
-    test_loss: list[float] = field(default_factory=list)
-    test_exact: list[bool] = field(default_factory=list)
-    test_cell_accuracy: list[float] = field(default_factory=list)
-    test_changed_cell_accuracy: list[float] = field(default_factory=list)
-    examination: Examination | None = None
-
-    def examine(self, examination: Examination) -> None:
-        """Add an examination of the test pairs."""
-        self.examination = examination
-        self.test_loss.append(examination.loss)
-        self.test_exact.append(examination.exact)
-        self.test_cell_accuracy.append(examination.cell_accuracy)
-        self.test_changed_cell_accuracy.append(examination.changed_cell_accuracy)
 
 
 class ArcRun:
@@ -179,7 +129,7 @@ class ArcRun:
         number: what the run is called in pictures and tables, from 1.
         settings: its hyper-parameters.
         task: loaded from the settings.
-        records: one Record a seed begun; the last one may be growing.
+        records: an ArcHistory a seed begun; the last one may be growing.
         ended: "" before the end, then "done", "stopped" or "diverged", or "failed" where
             something raised.
     """
@@ -188,8 +138,8 @@ class ArcRun:
         """Load the task; raises as `load_task`."""
         self.number = number
         self.settings = settings
-        self.task = load_task(settings.task)
-        self.records: list[Record] = []
+        self.task = arc.load_task(settings.task)
+        self.records: list[arc.ArcHistory] = []
         self.ended = ""
 
     @property
@@ -200,8 +150,7 @@ class ArcRun:
     @property
     def exact(self) -> bool:
         """Whether the test pairs are solved, as last examined, from every seed begun."""
-        seen = [record.examination for record in self.records if record.examination]
-        return bool(seen) and all(examination.exact for examination in seen)
+        return bool(self.records) and all(record.examination.exact for record in self.records)
 
     @property
     def words(self) -> str:
@@ -210,7 +159,7 @@ class ArcRun:
         return (
             f"seed {record.seed}, step {len(record)} of {self.settings.steps}: "
             f"loss {record.loss[-1]:.3g}, changed test cells right "
-            f"{record.test_changed_cell_accuracy[-1]:.0%}, consensus ratio "
+            f"{record.examination.changed_cell_accuracy:.0%}, consensus ratio "
             f"{record.consensus_ratio[-1]:.2f} (floor {record.floor[-1]:.2g})"
         )
 
@@ -231,11 +180,6 @@ class ArcRun:
         """Steps over all seeds so far."""
         return sum(map(len, self.records))
 
-    @property
-    def steps_in_all(self) -> int:
-        """Steps over all seeds at the end."""
-        return self.settings.steps * len(self.settings.seeds)
-
     def train(
         self, stop: threading.Event | None = None, on_step: Callable[[], None] | None = None
     ) -> None:
@@ -246,35 +190,27 @@ class ArcRun:
             on_step: called after each step is recorded.
 
         Raises:
-            Diverged: as `fit`; the steps before it stay in the records.
-            ValueError: as `fit`.
+            Diverged: as `arc.fit`; the steps before it stay in the records.
+            ValueError: as `arc.fit`.
         """
+        stop = stop or threading.Event()
+
+        def watch(history: arc.ArcHistory) -> None:
+            if len(history) == 1:
+                self.records.append(history)
+            if on_step is not None:
+                on_step()
+
         try:
             for seed in self.settings.seeds:
-                self._train_one(seed, stop or threading.Event(), on_step or (lambda: None))
-                if stop is not None and stop.is_set():
+                self.settings.fit(self.task, seed, on_step=watch, stop=lambda _: stop.is_set())
+                if stop.is_set():
                     self.ended = "stopped"
                     return
         except Exception as error:
-            self.ended = "diverged" if isinstance(error, Diverged) else "failed"
+            self.ended = "diverged" if isinstance(error, cl.Diverged) else "failed"
             raise
         self.ended = "done"
-
-    def _train_one(self, seed: int, stop: threading.Event, on_step: Callable[[], None]) -> None:
-        record = Record(seed=seed)
-        self.records.append(record)
-        begin = time.perf_counter()
-
-        def watch(step: int, report: Report, examination: Examination) -> None:
-            record.append(report, time.perf_counter() - begin)
-            record.examine(examination)
-            on_step()
-
-        history = self.settings.fit(
-            self.task, seed, on_step=watch, stop=lambda history: stop.is_set()
-        )
-        record.stopped = history.stopped
-        record.examination = history.final
 
 
 def tabulate(runs: Iterable[ArcRun]) -> Table:
@@ -283,7 +219,22 @@ def tabulate(runs: Iterable[ArcRun]) -> Table:
     Losses are medians over the seeds, of the last step (training) and of the end (test), in
     nats a cell; "exact" counts the seeds with every test grid right, out of those begun.
     """
-    return Table(_row(run) for run in runs if run.steps_done)
+    return Table(
+        {
+            "run": run.number,
+            "task": Path(run.settings.task).stem,
+            "rule": run.settings.rule_name,
+            "settings": run.settings.words(),
+            "steps": max(map(len, run.records)),
+            "ended": run.ended or "running",
+            "training loss": median(record.loss[-1] for record in run.records),
+            "test loss": median(record.examination.loss for record in run.records),
+            "exact": f"{sum(r.examination.exact for r in run.records)} of {len(run.records)}",
+            "seconds": sum(record.seconds[-1] for record in run.records),
+        }
+        for run in runs
+        if run.steps_done
+    )
 
 
 def export(runs: Iterable[ArcRun]) -> str:
@@ -292,35 +243,14 @@ def export(runs: Iterable[ArcRun]) -> str:
     The numbers are those of the weights before the step, written so that they read back the
     same; a number that does not exist, such as the score of a hidden output, is "nan".
     """
-    lines = io.StringIO()
     names = [f.name for f in fields(Settings) if f.name != "seeds"]
-    writer = csv.writer(lines, lineterminator="\n")
-    writer.writerow(["run", *names, "seed", "step", *_METRICS])
-    for run in runs:
-        settings = [getattr(run.settings, name) for name in names]
-        for record in run.records:
-            curves = zip(*(getattr(record, metric) for metric in _METRICS), strict=False)
-            for step, numbers in enumerate(curves):
-                writer.writerow([run.number, *settings, record.seed, step, *numbers])
-    return lines.getvalue()
-
-
-def _row(run: ArcRun) -> dict[str, Any]:
-    seen = [record for record in run.records if len(record)]
-    exact = sum(record.examination.exact for record in seen)
-    return {
-        "run": run.number,
-        "task": Path(run.settings.task).stem,
-        "rule": run.settings.rule_name,
-        "settings": run.settings.words(),
-        "steps": max(map(len, seen)),
-        "ended": run.ended or "running",
-        "training loss": median(record.loss[-1] for record in seen),
-        "test loss": median(record.examination.loss for record in seen),
-        "exact": f"{exact} of {len(seen)}",
-        "seconds": sum(record.seconds[-1] for record in seen),
-    }
-
-
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    rows = [
+        [run.number, *(getattr(run.settings, name) for name in names), record.seed, step, *numbers]
+        for run in runs
+        for record in run.records
+        for step, numbers in enumerate(
+            zip(*(getattr(record, metric) for metric in _METRICS), strict=False)
+        )
+    ]
+    frame = pd.DataFrame(rows, columns=["run", *names, "seed", "step", *_METRICS])
+    return frame.to_csv(index=False, na_rep="nan")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
-from consensus_lib.training import History
+from consensus_lib import History
 from course.figures import style
 
 __all__ = ["PANELS", "draw_curves", "medians"]
@@ -33,15 +32,13 @@ def draw_curves(
     """Draw quantities of training runs against the step.
 
     Args:
-        runs: {label: the histories of several seeds}. Labels that begin with "mean" or
-            "consensus" get those rules' lines, others the remaining ones in order.
+        runs: {label: the histories of several seeds}; rules have their own lines.
         panels: names of `PANELS`, each a list of one number a step in the histories.
         title: above all panels.
 
     Raises:
         KeyError: for a panel that `PANELS` does not name.
     """
-    lines = dict(_lines(runs))
     figure, axes = style.new_figure(
         1, len(panels), size=(4.2 * len(panels), 4.0), title=title, squeeze=False
     )
@@ -49,26 +46,17 @@ def draw_curves(
     for ax, panel in zip(axes[0], panels, strict=True):
         name, unit = PANELS[panel]
         style.label(ax, name, "step", unit)
-        for label, histories in runs.items():
-            _draw_seeds(ax, [getattr(history, panel) for history in histories], lines[label], label)
+        for label, look in style.looks_of(runs).items():
+            curves = [getattr(history, panel) for history in runs[label]]
+            for curve in curves:
+                ax.plot(curve, **{**look, "linewidth": 0.8, "alpha": 0.5, "marker": ""})
+            ax.plot(medians(curves), label=label, **{**look, "markevery": 0.2})
         if "loss" in panel:
             ax.set_yscale("log")
         else:
             ax.set_ylim(-0.03, 1.03)
         if "consensus_ratio" in panel:
-            floor = next(iter(runs.values()))[0].floor[0]
-            ax.axhline(floor, color=style.NEUTRAL, linewidth=1.5, linestyle=(0, (1, 2)))
-            ax.annotate(
-                "coin-flip floor",
-                (0.98, floor + 0.015),
-                xycoords=("axes fraction", "data"),
-                ha="right",
-                va="bottom",
-                fontsize=style.TEXT_SIZE - 1,
-                color=style.NEUTRAL,
-                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
-                zorder=5,
-            )
+            _mark_floor(ax, next(iter(runs.values()))[0].floor[0])
     losses = [ax for ax, panel in zip(axes[0], panels, strict=True) if "loss" in panel]
     for ax in losses[1:]:
         ax.sharey(losses[0])
@@ -78,35 +66,23 @@ def draw_curves(
     return figure
 
 
-def _lines(labels: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    others = iter(style.OTHER_RULES)
-    for label in labels:
-        if label.startswith("mean"):
-            yield label, style.MEAN
-        elif label.startswith("consensus"):
-            yield label, style.CONSENSUS
-        else:
-            yield label, next(others)
-
-
-def _draw_seeds(
-    ax: Axes, curves: Sequence[Sequence[float]], line: Mapping[str, Any], label: str
-) -> None:
-    for curve in _padded(curves):
-        ax.plot(curve, **{**line, "linewidth": 0.8, "alpha": 0.5})
-    ax.plot(medians(curves), label=label, **line)
+def _mark_floor(ax: Axes, floor: float) -> None:
+    """Draw the coin-flip floor over the whole width, and name it."""
+    ax.axhline(floor, **style.COINS)
+    ax.annotate(
+        "coin-flip floor",
+        (0.98, floor + 0.015),
+        xycoords=("axes fraction", "data"),
+        ha="right",
+        va="bottom",
+        fontsize=style.TEXT_SIZE - 1,
+        color=style.NEUTRAL,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+        zorder=5,
+    )
 
 
 def medians(curves: Sequence[Sequence[float]]) -> np.ndarray:
     """The median at each step over the curves that come as far; nan where none has a number."""
-    padded = _padded(curves)
-    known = ~np.isnan(padded).all(axis=0)
-    middle = np.full(padded.shape[1], math.nan)
-    middle[known] = np.nanmedian(padded[:, known], axis=0)
-    return middle
-
-
-def _padded(curves: Sequence[Sequence[float]]) -> np.ndarray:
-    # a run that ended early has no value after its end
-    length = max(map(len, curves))
-    return np.array([list(c) + [math.nan] * (length - len(c)) for c in curves])
+    seeds = [pd.Series([*curve], dtype=float) for curve in curves]
+    return pd.concat(seeds, axis=1).median(axis=1).to_numpy()

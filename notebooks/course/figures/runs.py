@@ -9,7 +9,7 @@ from typing import Any
 from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
-from consensus_lib.training import Diverged
+from consensus_lib import Diverged
 from course.arc import ArcHistory, fit
 
 __all__ = ["fit_all"]
@@ -20,12 +20,6 @@ def fit_all(jobs: Iterable[Mapping[str, Any]]) -> list[ArcHistory]:
 
     Each run has one thread, so that its numbers do not depend on how many run beside it. A run
     that diverges gives the history it had (`stopped` is "diverged").
-
-    Args:
-        jobs: keyword arguments of `course.arc.fit`.
-
-    Returns:
-        One history a job, in the order of the jobs.
     """
     jobs = list(jobs)
     with parallel_config(backend="loky", n_jobs=-1, inner_max_num_threads=1):

@@ -1,7 +1,8 @@
 """The one look of the course: colours, line styles, sizes, and a figure that shows itself."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from io import BytesIO
+from itertools import cycle
 from types import MappingProxyType
 from typing import Any
 
@@ -18,8 +19,16 @@ PALE = "#E8E8E8"
 GAIN, PAYS = "#CDEBDD", "#F8CFC4"  # behind who gains by a step and who pays for it
 
 
-def _line(color: str, linestyle: Any) -> Mapping[str, Any]:
-    return MappingProxyType({"color": color, "linestyle": linestyle, "linewidth": 2.5})
+Look = Mapping[str, Any]
+
+
+def _line(color: str, linestyle: Any, **kw: Any) -> Look:
+    return MappingProxyType({"color": color, "linestyle": linestyle, "linewidth": 2.5, **kw})
+
+
+def _control(linestyle: Any, marker: str) -> Look:
+    face = {"marker": marker, "markersize": 6, "markerfacecolor": "white"}
+    return _line(NEUTRAL, linestyle, **face)
 
 
 # Okabe and Ito, "Color Universal Design", 2008. Line styles tell the same once more, for
@@ -32,6 +41,36 @@ OTHER_RULES = (
     _line("#E69F00", (0, (6, 1, 1, 1, 1, 1))),
     _line("#56B4E9", (0, (1, 1))),
 )
+COINS = _line(NEUTRAL, (0, (1, 2)), linewidth=1.5)  # a floor: what chance alone would give
+
+_LOOKS: Mapping[str, Look] = MappingProxyType(
+    {
+        "mean": MEAN,
+        "consensus": CONSENSUS,
+        "abstain": _line("black", "-."),
+        "sign vote": OTHER_RULES[0],
+        "power mean": OTHER_RULES[1],
+        "agreement-weighted": OTHER_RULES[2],
+        "AND-mask": OTHER_RULES[3],
+        "random mask": _control("-.", "s"),
+        "smallest magnitude": _control(":", "^"),
+        "scaled mean": _control("--", "D"),
+        "slow mean": _control("-", "v"),
+    }
+)
+
+
+def looks_of(names: Iterable[str]) -> dict[str, Look]:
+    """{name: its line}: rules and controls have one look everywhere, others take what is left."""
+    names = list(names)
+    taken = [_LOOKS.get(name) for name in names]
+    left = cycle([look for look in OTHER_RULES if look not in taken] or OTHER_RULES)
+    return {name: look or next(left) for name, look in zip(names, taken, strict=True)}
+
+
+def look_of(name: str) -> Look:
+    """The line of a rule or a control."""
+    return looks_of([name])[name]
 
 
 class Picture(Figure):

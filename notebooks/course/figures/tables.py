@@ -1,61 +1,52 @@
-"""A small table that a notebook shows as HTML, a terminal as aligned text."""
+"""A small table that a notebook shows as HTML, a terminal as aligned text: pandas's, rounded."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from html import escape
+
+import pandas as pd
 
 __all__ = ["Table"]
 
 
 class Table:
-    """Rows of named values; numbers stand right, text left.
+    """Rows of named values; numbers stand right, and on a page text stands left.
 
     Floats have three digits, and those of a column as many decimals as the largest, unless they
     lie more than a factor of 100 apart.
 
     Args:
-        rows: at least one mapping {column: value}, all with the same columns.
+        rows: mappings {column: value}, all with the same columns, or a DataFrame.
     """
 
-    def __init__(self, rows: Iterable[Mapping[str, object]]) -> None:
-        rows = list(rows)
-        self._columns = list(rows[0])
-        self._right = {c: not any(isinstance(row[c], str) for row in rows) for c in self._columns}
-        columns = [_texts([row[c] for row in rows]) for c in self._columns]
-        self._cells = list(zip(*columns, strict=True))
+    def __init__(self, rows: Iterable[Mapping[str, object]] | pd.DataFrame) -> None:
+        frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame([*rows], dtype=object)
+        self._text = frame.apply(_texts)
+        self._left = [c for c in frame if any(isinstance(value, str) for value in frame[c])]
 
     def __repr__(self) -> str:
-        lines = [self._columns, *self._cells]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(self._columns))]
-        return "\n".join(
-            "  ".join(
-                cell.rjust(width) if self._right[column] else cell.ljust(width)
-                for cell, width, column in zip(line, widths, self._columns, strict=True)
-            ).rstrip()
-            for line in lines
-        )
+        return self._text.to_string(index=False)
 
     def _repr_html_(self) -> str:
-        body = "".join(f"<tr>{self._row('td', cells)}</tr>" for cells in self._cells)
-        head = f"<tr>{self._row('th', self._columns)}</tr>"
-        return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
-
-    def _row(self, tag: str, cells: Sequence[str]) -> str:
-        sides = ("right" if self._right[column] else "left" for column in self._columns)
-        return "".join(
-            f'<{tag} style="text-align:{side}">{escape(cell)}</{tag}>'
-            for cell, side in zip(cells, sides, strict=True)
-        )
+        cells = self._text.map(escape)
+        cells[self._left] = cells[self._left].map(_at_the_left)
+        heads = {c: _at_the_left(escape(c)) if c in self._left else escape(c) for c in cells}
+        with pd.option_context("display.max_colwidth", None):
+            return cells.rename(columns=heads).to_html(index=False, escape=False, border=0)
 
 
-def _texts(values: Sequence[object]) -> list[str]:
+def _at_the_left(text: str) -> str:
+    return f'<div style="text-align:left">{text}</div>'
+
+
+def _texts(column: pd.Series) -> pd.Series:
     """The cells of a column."""
-    sizes = [abs(v) for v in values if isinstance(v, float) and v and math.isfinite(v)]
+    sizes = [abs(v) for v in column if isinstance(v, float) and v and math.isfinite(v)]
     form = ".3g"
     if sizes and max(sizes) <= 100 * min(sizes):
         # 1 counts as less than 1: in a column of shares it stands beside 0.998
         decade = math.floor(math.log10(max(sizes)) - 1e-9)
         form = f".{max(0, 2 - decade)}f"
-    return [f"{v:{form}}" if isinstance(v, float) else str(v) for v in values]
+    return column.map(lambda v: f"{v:{form}}" if isinstance(v, float) else str(v))
