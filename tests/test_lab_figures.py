@@ -1,25 +1,199 @@
-"""Figures: what they say and show, read from matplotlib's objects, never from pixels."""
+"""Figures: every one is whole, readable, described and repeatable, and says what was computed."""
 
+import re
 import struct
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection, QuadMesh
-from matplotlib.colors import to_hex, to_rgb
+import torch
+from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
-from course.arc import Pair, load_task, task_ids
-from course.figures import grids, style
+import consensus_lib as cl
+from course import arc, rules
+from course.figures import agreement, grids, invariance, linear_votes, style, two_weights
+from course.figures.curves import draw_curves
+from course.figures.one_step import draw_step, who_pays
+from course.figures.one_weight import draw_losses, draw_path, draw_votes
+from course.figures.two_weights_descent import draw_descent, where_it_ends
+from course.toys import spirals
+from course.toys.basins import count_ends, grid_of_starts
+from course.toys.landscapes import LANDSCAPES
+from course.toys.paths import side_by_side
 
-OFFICIAL = [
-    *("#000000", "#0074d9", "#ff4136", "#2ecc40", "#ffdc00"),
-    *("#aaaaaa", "#f012be", "#ff851b", "#7fdbff", "#870c25"),
-]
-TASKS = ["a699fb00", "6f8cd79b", "4258a5f9"]
-PAIR = Pair([[0, 1, 0], [1, 0, 1]], [[0, 1, 2], [1, 2, 1]])
+PATCH, WAVES = LANDSCAPES["patchwork"], LANDSCAPES["waves"]
+BOTH = {"mean": cl.Mean(), "consensus": cl.Consensus()}
+ABSTAIN = cl.Consensus(zeros="abstain")
+TINY = spirals.Recipe(environments=3, dimensions=2, examples=8, width=8, steps=6)
+PAGE = torch.tensor([[0.4, 1.0, 0.0], [1.2, -1.0, 1.0]], dtype=torch.float64)
+PAIR = arc.Pair([[0, 1, 0], [1, 0, 1]], [[0, 1, 2], [1, 2, 1]])
+STEPS = np.linspace(0.0, -0.6, 31)
+
+
+@cache
+def paths():
+    return side_by_side(PATCH, [(-2.5, 0.5), (-2.0, 1.0), (2.5, -1.5)], BOTH, steps=60)
+
+
+@cache
+def ends():
+    starts = grid_of_starts(PATCH, 6)
+    runs = side_by_side(PATCH, starts.flatten(0, 1), BOTH, steps=400)
+    return {name: run.ends.view_as(starts) for name, run in runs.items()}
+
+
+@cache
+def outcomes():
+    return {
+        n: [spirals.fit(TINY, r, 1e-2, seed=s, every=2) for s in (0, 1)] for n, r in BOTH.items()
+    }
+
+
+def studied():
+    settings = [("mean", 0.1, 0.0, 0.3), ("mean", 0.2, 0.0, 0.4), ("mean", 0.1, 1e-3, 0.1)]
+    settings += [("mean", 0.2, 1e-3, 0.1)]
+    settings += [("consensus", rate, decay, 0.5) for _, rate, decay, _ in settings]
+    names = ["rule", "learning_rate", "weight_decay", "held_out"]
+    return pd.DataFrame(settings, columns=names)
+
+
+A_LAYER = (
+    torch.tensor([[1.0, -2.0, 0.0], [3.0, 1.0, 2.0]]),
+    torch.tensor([[0.5, -1.0], [2.0, 1.0]]),
+)
+CONFLICT = {"conflict": torch.tensor([[2.0, 2.0], [0.2, -1.0]], dtype=torch.float64)}
+WALKS = {"SGD": [1.0, 2.0, 2.0], "Adam": [1.0, 2.0, 2.5]}
+HALVES = {"mean": [torch.tensor([[0.5, 0.6, 0.7], [0.3, 0.4, 0.8]], dtype=torch.float64)]}
+NETWORK = spirals.make_network(TINY, seed=0)
+
+# each figure of the lessons, and what its alternative text says among other things
+PICTURES = {
+    "votes": (
+        lambda: draw_votes([1.0, -2.0, 2.0]),
+        "example 2: g = −2; .*mean = \\+0.333; consensus = 0",
+    ),
+    "votes of long numbers": (lambda: draw_votes([-0.333, -0.667, -0.123]), "consensus = −0.123"),
+    "votes with zeros": (lambda: draw_votes([0, 1, 2], ABSTAIN), "abstain = \\+1$"),
+    "the mean's votes": (lambda: draw_votes([1, 2, 2], None), "mean = \\+1.67$"),
+    "losses": (
+        lambda: draw_losses([1.0, -2.0, 2.0]),
+        "example 1, mean: better, consensus: as before; example 2, mean: worse",
+    ),
+    "losses of four": (lambda: draw_losses([1.0, -2.0, 2.0, 0.0], 2.5), "learning rate 2.5"),
+    "too far": (
+        lambda: draw_losses([0.4, 1.2, 0.3], 2.1),
+        "example 3, mean: worse, consensus: worse",
+    ),
+    "path": (
+        lambda: draw_path([0.4, 1.2, 0.4], STEPS, STEPS / 2),
+        "ends at -0.600 by the mean, at -0.300",
+    ),
+    "step": (
+        lambda: draw_step([1, -2, 2]),
+        "mean: w = −0.333, example 2 pays. consensus: w stays, nobody",
+    ),
+    "step of six": (
+        lambda: draw_step([1, -2, 2, -1, 2, 2]),
+        "w = −0.667, examples 2 and 4 pay. .*w stays",
+    ),
+    "half a step": (lambda: draw_step([-1, -1, 5], 0.5), "w = −0.5, all but example 3 pay"),
+    "large step": (
+        lambda: draw_step([1, 1], 2.5),
+        "w = −2.5, all pay. consensus: w = −2.5, all pay",
+    ),
+    "step with zeros": (lambda: draw_step([0, 1, 2], consensus=ABSTAIN), "w = −1, example 1 pays"),
+    "family": (
+        lambda: agreement.draw_family(PAGE, {"mean": cl.Mean(), "abstain": ABSTAIN}, list("abc")),
+        "at a, b, c. mean: \\+0.8, 0, \\+0.5; abstain: \\+0.4, 0, \\+1",
+    ),
+    "power means": (lambda: agreement.draw_power_means([0.4, 1.2, 0.3]), "rises with p"),
+    "shares": (
+        lambda: agreement.draw_shares(
+            {"coins": {2: 0.5, 4: 0.12}}, {"coins": lambda n: 2.0 ** (1 - n)}
+        ),
+        "coins 0.5 of 2, 0.12 of 4 voters",
+    ),
+    "walks": (
+        lambda: agreement.draw_walks(WALKS, WALKS, 1),
+        "SGD 2.00 and 2.00, Adam 2.50 and 2.50",
+    ),
+    "plane": (
+        lambda: agreement.draw_plane(CONFLICT, {n: rule.reduce for n, rule in BOTH.items()}),
+        "mean, consensus for two examples: conflict",
+    ),
+    "sign patterns": (
+        lambda: linear_votes.draw_sign_patterns(*A_LAYER),
+        "of 2 examples.*\\[\\[2, 0, 1\\], \\[0, 2, 1\\]\\]",
+    ),
+    "unanimous": (
+        lambda: linear_votes.draw_unanimous({"mixed": {2: 0.5, 8: 0.01}}),
+        "mixed 0.5 of 2, 0.01 of 8",
+    ),
+    "weights": (
+        lambda: invariance.draw_weights({n: torch.tensor([1.0, -2.0]) for n in BOTH}, ["a", "b"]),
+        "mean: 1.00, -2.00; consensus: 1.00, -2.00",
+    ),
+    "many environments": (
+        lambda: invariance.draw_many_environments([2, 5], {"mean": HALVES["mean"][0]}, 8, 0.25),
+        "mean for 2 to 5 environments",
+    ),
+    "environments": (
+        lambda: invariance.draw_environments(spirals.draw_data(TINY, 0)),
+        "environment 2, test",
+    ),
+    "accuracies": (
+        lambda: invariance.draw_accuracies(outcomes(), "A title"),
+        "at the end: mean: 0",
+    ),
+    "answers": (
+        lambda: invariance.draw_answers(dict.fromkeys(BOTH, NETWORK), spirals.draw_data(TINY, 0)),
+        "accuracy of mean: 0",
+    ),
+    "grid": (lambda: invariance.draw_grid(studied()), "mean: 0.2 and 0; consensus: 0.1 and 0$"),
+    "paths": (lambda: two_weights.draw_paths(PATCH, paths()), "from many starts: mean, consensus"),
+    "examples": (lambda: two_weights.draw_examples(PATCH), "each example alone and of all"),
+    "basins": (
+        lambda: two_weights.draw_basins(PATCH, ends()),
+        "mean: \\d+ shared, \\d+ crossing, .*; consensus",
+    ),
+    "surface": (
+        lambda: two_weights.draw_surface(PATCH, paths()),
+        "a surface, with the paths of mean",
+    ),
+    "waves": (
+        lambda: two_weights.draw_waves(WAVES, {"true": (1.7, 1.5)}, [0.5]),
+        "2 given points: true",
+    ),
+    "descent": (
+        lambda: draw_descent(PATCH, paths()),
+        "from \\(-2.50, 0.50\\): mean ends at .*; consensus ends",
+    ),
+    "task": (lambda: grids.draw_task(arc.load_task("a699fb00")), "a699fb00: 3 training and 1 test"),
+    "wide task": (
+        lambda: grids.draw_task(arc.load_task("794b24be")),
+        "794b24be: 10 training and 2 test",
+    ),
+    "hidden task": (lambda: grids.draw_task(arc.load_task("4258a5f9"), hide_test=True), "4258a5f9"),
+    "prediction": (
+        lambda: grids.draw_prediction(PAIR, [[0, 1, 2], [0, 2, 3]]),
+        "2 of 6 cells wrong",
+    ),
+    "right prediction": (lambda: grids.draw_prediction(PAIR, PAIR.output), "all 6 cells right"),
+    "curves": (
+        lambda: draw_curves({n: [o.history for o in of] for n, of in outcomes().items()}, ["loss"]),
+        "Curves of training loss for mean, consensus",
+    ),
+}
+
+
+@pytest.fixture(params=PICTURES)
+def drawn(request):
+    draw, words = PICTURES[request.param]
+    return draw(), draw, words
 
 
 def png_size(png):
@@ -27,237 +201,149 @@ def png_size(png):
     return struct.unpack(">II", png[16:24])
 
 
-def cell_colours(ax):
-    """Return the grid of hex colours that an axes shows."""
-    mesh = next(artist for artist in ax.collections if isinstance(artist, QuadMesh))
-    mesh.update_scalarmappable()
-    height, width = mesh.get_array().shape
-    return np.array([to_hex(c) for c in mesh.get_facecolors()]).reshape(height, width).tolist()
-
-
-def in_official_colours(grid):
-    return [[OFFICIAL[cell] for cell in row] for row in grid.tolist()]
-
-
-def crossed_cells(ax):
-    """Return how many strokes lie in each cell of an axes."""
-    strokes = {}
-    for artist in ax.collections:
-        if isinstance(artist, LineCollection):
-            for ends in artist.get_segments():
-                column, row = np.floor(ends.mean(axis=0)).astype(int)
-                strokes[row, column] = strokes.get((row, column), 0) + 1
-    return strokes
-
-
-def all_text(picture):
-    return [text for text in picture.findobj(Text) if text.get_text() and text.get_visible()]
-
-
-def test_draw_grid_in_the_official_palette():
-    _, ax = style.new_figure()
-    every_colour = np.arange(10).reshape(2, 5)
-    grids.draw_grid(ax, every_colour)
-    assert cell_colours(ax) == [OFFICIAL[:5], OFFICIAL[5:]]
-    assert ax.get_xlim() == (0, 5)
-    assert ax.get_ylim() == (2, 0)
-    assert ax.get_aspect() == 1
-    assert len(ax.get_xticks()) == len(ax.get_yticks()) == 0
-    assert to_hex(ax.collections[0].get_edgecolors()[0]) == "#555555"
-
-
-def test_colours_do_not_depend_on_which_occur():
-    _, ax = style.new_figure()
-    grids.draw_grid(ax, np.array([[8, 8]]))
-    assert cell_colours(ax) == [[OFFICIAL[8]] * 2]
-
-
-def test_draw_grid_refuses_what_is_no_grid():
-    _, ax = style.new_figure()
-    with pytest.raises(ValueError, match="11 is no colour"):
-        grids.draw_grid(ax, np.array([[11]]))
-
-
-@pytest.mark.parametrize("task_id", TASKS)
-def test_draw_task_shows_and_names_every_grid(task_id):
-    task = load_task(task_id)
-    picture = grids.draw_task(task)
-    shown = {ax.get_title(): cell_colours(ax) for ax in picture.axes}
-    expected = {}
-    for part, pairs in (("training", task.train), ("test", task.test)):
-        for number, pair in enumerate(pairs, start=1):
-            expected[f"{part} pair {number}\ninput"] = in_official_colours(pair.input)
-            expected[f"{part} pair {number}\noutput"] = in_official_colours(pair.output)
-    assert shown == expected
-    assert repr(picture) == f"<Picture: Task {task_id}>"
-
-
-@pytest.mark.parametrize("task_id", [*TASKS, "007bbfb7"])
-def test_draw_task_layout(task_id):
-    picture = grids.draw_task(load_task(task_id))
-    picture.png()
-    cells, tops = [], {}
+def written(picture):
+    """Every text that is drawn; ticks beyond the ends of an axis are not."""
+    beyond = set()
     for ax in picture.axes:
-        mesh = ax.collections[0].get_window_extent()
-        height, width = ax.collections[0].get_array().shape
-        # Rows count downwards, so the mesh's height comes out negative.
-        cells += [mesh.width / width, abs(mesh.height) / height]
-        tops[ax.get_title()] = ax.title.get_window_extent().y0, mesh.ymax
-    assert max(cells) == pytest.approx(min(cells), rel=0.03), "cells are of one size"
-    for title, (letters, grid) in tops.items():
-        assert letters > grid, f"{title}: the label overlaps its grid"
-    assert tops["training pair 1\ninput"][1] > tops["training pair 1\noutput"][1]
+        for axis, ends_ in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+                if not ax.axison or not min(ends_) <= tick.get_loc() <= max(ends_):
+                    beyond |= {tick.label1, tick.label2}
+    shown = [t for t in picture.findobj(Text) if t.get_text().strip() and t.get_visible()]
+    return [text for text in shown if text not in beyond]
 
 
-@pytest.mark.parametrize("task_id", [*TASKS, "794b24be", "1f85a75f"])
-def test_no_label_is_cut_or_covers_another(task_id):
-    picture = grids.draw_task(load_task(task_id))
+def test_it_is_described_and_comes_out_the_same_again(drawn):
+    picture, draw, words = drawn
+    assert re.search(words, picture.alt), picture.alt
+    data, metadata = picture._repr_png_()
+    assert metadata == {"alt": picture.alt}
+    assert data == draw().png()
+    assert png_size(data) == pytest.approx(picture.get_size_inches() * 100, abs=1)
+    assert "\n" not in repr(picture) == str(picture)
+
+
+def test_its_letters_are_large_and_none_is_cut(drawn):
+    picture = drawn[0]
     width, height = png_size(picture.png())
-    boxes = [text.get_window_extent() for text in all_text(picture)]
-    assert len(boxes) == 1 + len(picture.axes)
-    for number, box in enumerate(boxes):
-        assert 0 <= box.x0 < box.x1 <= width
-        assert 0 <= box.y0 < box.y1 <= height
-        assert not any(box.overlaps(other) for other in boxes[:number])
+    texts = written(picture)
+    assert min(text.get_fontsize() for text in texts) >= 12
+    if not any(ax.name == "3d" for ax in picture.axes):  # labels of ticks are placed while drawn
+        for text in texts:
+            box = text.get_window_extent()
+            assert -1 <= box.x0 < box.x1 <= width + 1, text.get_text()
+            assert -1 <= box.y0 < box.y1 <= height + 1, text.get_text()
 
 
-@pytest.mark.parametrize("hide", ["argument", "task"])
-def test_hidden_outputs_are_question_marks(hide):
-    task = load_task("a699fb00")
-    picture = (
-        grids.draw_task(task, hide_test=True)
-        if hide == "argument"
-        else grids.draw_task(task.hidden())
-    )
-    test_output = next(ax for ax in picture.axes if ax.get_title() == "test pair 1\noutput")
-    assert [text.get_text() for text in test_output.texts] == ["?"]
-    assert not test_output.collections
-    others = [ax for ax in picture.axes if ax is not test_output]
-    assert all(ax.collections and not ax.texts for ax in others)
-
-
-def test_draw_prediction_crosses_the_wrong_cells():
-    prediction = np.array([[0, 1, 2], [0, 2, 3]])
-    picture = grids.draw_prediction(PAIR, prediction)
-    by_title = {ax.get_title(): ax for ax in picture.axes}
-    assert list(by_title) == ["input", "prediction", "target", "wrong cells"]
-    assert cell_colours(by_title["input"]) == in_official_colours(PAIR.input)
-    assert cell_colours(by_title["prediction"]) == in_official_colours(prediction)
-    assert cell_colours(by_title["target"]) == in_official_colours(PAIR.output)
-    assert picture.get_suptitle() == "2 of 6 cells wrong"
-    wrong = by_title["wrong cells"]
-    assert crossed_cells(wrong) == {(1, 0): 2, (1, 2): 2}
-    wrong_colours = cell_colours(wrong)
-    assert wrong_colours[1][0] == wrong_colours[1][2]
-    assert wrong_colours[1][0] not in (*wrong_colours[0], wrong_colours[1][1])
-    assert not any(crossed_cells(ax) for title, ax in by_title.items() if title != "wrong cells")
-
-
-def test_draw_prediction_when_exact():
-    picture = grids.draw_prediction(PAIR, PAIR.output)
-    assert picture.get_suptitle() == "exact: all 6 cells right"
-    assert crossed_cells(picture.axes[-1]) == {}
-
-
-def test_draw_prediction_panels_are_of_one_size():
-    picture = grids.draw_prediction(PAIR, PAIR.input)
+@pytest.mark.parametrize("name", [n for n in PICTURES if n[:4] in ("vote", "loss", "step", "task")])
+def test_no_text_covers_another(name):
+    picture = PICTURES[name][0]()
     picture.png()
-    widths = [ax.collections[0].get_window_extent().width for ax in picture.axes]
-    assert max(widths) == pytest.approx(min(widths), rel=0.01)
+    boxes = [(t.get_text(), t.get_window_extent()) for t in written(picture)]
+    for number, (text, box) in enumerate(boxes):
+        assert not any(box.overlaps(other) for _, other in boxes[:number]), text
 
 
-@pytest.mark.parametrize(
-    ("pair", "prediction", "words"),
-    [(Pair([[1]]), [[1]], "hidden"), (PAIR, [[1]], "shape")],
-    ids=["hidden", "shape"],
-)
-def test_draw_prediction_errors(pair, prediction, words):
-    with pytest.raises(ValueError, match=words):
-        grids.draw_prediction(pair, np.array(prediction))
-
-
-def test_picture_in_jupyter():
-    picture, _ = style.new_figure(size=(6, 3), title="Two valleys")
-    png, metadata = picture._repr_png_()
-    assert png_size(png) == (600, 300)
-    assert metadata == {"alt": "Two valleys"}
-    picture.alt = "Mean and consensus walk downhill"
-    assert picture._repr_png_()[1] == {"alt": "Mean and consensus walk downhill"}
-    assert repr(picture) == str(picture) == "<Picture: Two valleys>"
-
-
-def test_ipython_shows_png_alt_and_plain_text():
-    formatters = pytest.importorskip("IPython.core.formatters")
-    picture, ax = style.new_figure()
-    style.label(ax, title="Loss")
-    data, metadata = formatters.DisplayFormatter().format(picture)
-    assert data["text/plain"] == "<Picture: Loss>"
-    assert png_size(data["image/png"]) == (800, 450)
-    assert metadata["image/png"]["alt"] == "Loss"
-
-
-def test_untitled_picture_has_a_stable_name():
-    assert repr(style.new_figure()[0]) == "<Picture: untitled>"
-
-
-def test_png_is_reproducible():
-    task = load_task("6f8cd79b")
-    assert grids.draw_task(task).png() == grids.draw_task(task).png()
-
-
-def test_new_figure_is_laid_out_as_asked():
-    one = style.new_figure()[1]
-    assert isinstance(one, Axes)
-    picture, axes = style.new_figure(2, 3, sharey="row", size=(9, 5))
-    assert axes.shape == (2, 3)
-    assert axes[0, 0].get_shared_y_axes().joined(axes[0, 0], axes[0, 2])
-    assert picture.get_size_inches().tolist() == [9, 5]
-
-
-def test_letters_are_readable_from_the_back_row():
-    picture, ax = style.new_figure(title="Title")
-    style.label(ax, title="Axes", x="step", y="loss (nats)")
-    ax.plot([0, 1], [0, 1], label="mean", **style.MEAN)
-    style.add_legend(ax)
-    picture.png()
-    assert {"Title", "Axes", "step", "loss (nats)", "mean"} <= {
-        text.get_text() for text in all_text(picture)
-    }
-    assert min(text.get_fontsize() for text in all_text(picture)) >= 12
-    task = grids.draw_task(load_task("a699fb00"))
-    assert min(text.get_fontsize() for text in all_text(task)) >= 12
-
-
-def brightness(colour):
-    return np.dot(to_rgb(colour), (0.2126, 0.7152, 0.0722))
-
-
-def test_lines_differ_in_colour_and_style():
-    lines = [style.MEAN, style.CONSENSUS, *style.OTHER_RULES]
-    assert len({line["color"] for line in lines}) == len(lines)
-    assert len({str(line["linestyle"]) for line in lines}) == len(lines)
-    # Blue against orange-red: every kind of colour blindness tells them apart.
-    mean, consensus = (np.array(to_rgb(line["color"])) for line in lines[:2])
-    assert mean[2] - mean[0] > 0.4
-    assert consensus[0] - consensus[2] > 0.4
-    assert all(brightness(line["color"]) < 0.7 for line in lines), "visible on white"
-
-
-def test_user_settings_stay():
+def test_user_settings_stay_and_do_not_matter():
+    plain = PICTURES["losses"][0]().png()
     with mpl.rc_context({"font.size": 5, "figure.dpi": 37, "axes.facecolor": "black"}):
         before = dict(mpl.rcParams)
-        picture = grids.draw_task(load_task("6f8cd79b"))
-        assert picture.dpi == 100
-        assert min(text.get_fontsize() for text in all_text(picture)) >= 12
-        assert to_hex(picture.axes[0].get_facecolor()) == "#ffffff"
+        assert PICTURES["losses"][0]().png() == plain
         assert dict(mpl.rcParams) == before
 
 
 def test_threads_draw_the_same_pictures():
-    tasks = [load_task(task_id) for task_id in task_ids()[:4]]
+    tasks = [arc.load_task(task_id) for task_id in arc.task_ids()[:4]]
 
     def png(task):
         return grids.draw_task(task).png()
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(png, tasks)) == [png(task) for task in tasks]
+
+
+def test_basins_say_how_many_starts_lead_where():
+    alt = two_weights.draw_basins(PATCH, ends()).alt
+    for rule, where in ends().items():
+        counts = count_ends(PATCH, where)
+        assert f"{rule}: {', '.join(f'{n} {kind}' for kind, n in counts.items())}" in alt
+
+
+def test_where_a_path_ends_is_a_point_or_the_loss_that_is_left():
+    def said(a, b):
+        return where_it_ends(PATCH, torch.tensor([a, b], dtype=torch.float64))
+
+    assert (said(0.0, 0.0), said(1.5, 1.5)) == ("shared", "crossing")
+    for place, form in (((-2.0, 1.0), ".2f"), ((1.5, 1.52), ".0e")):
+        left = PATCH.losses(torch.tensor(place, dtype=torch.float64)).mean()
+        assert said(*place) == f"loss {left:{form}}"
+
+
+def test_who_lands_on_the_far_end_of_the_band_does_not_pay():
+    assert who_pays([1.0, -1.0, 0.0], -2.0) == [2, 3]
+    assert who_pays([1.0, -1.0, 0.0], -2.0001) == [1, 2, 3]
+    assert who_pays([1.0, -1.0, 0.0], 0.0) == []
+
+
+@pytest.mark.parametrize("draw", [draw_votes, draw_losses, draw_step])
+@pytest.mark.parametrize("gradients", [[], [[1.0, 2.0]], 1.0])
+def test_what_is_no_list_of_numbers_is_refused(draw, gradients):
+    with pytest.raises(ValueError, match="list of numbers"):
+        draw(gradients)
+
+
+@pytest.mark.parametrize(
+    ("pair", "prediction", "words"),
+    [(arc.Pair([[1]]), [[1]], "hidden"), (PAIR, [[1]], "shape"), (PAIR, [[11]], "11 is no colour")],
+)
+def test_a_prediction_that_cannot_be_judged_is_refused(pair, prediction, words):
+    with pytest.raises(ValueError, match=words):
+        grids.draw_prediction(pair, np.array(prediction))
+
+
+def test_cells_have_the_official_colours_whichever_occur():
+    official = ["#000000", "#0074D9", "#FF4136", "#2ECC40", "#FFDC00"]
+    official += ["#AAAAAA", "#F012BE", "#FF851B", "#7FDBFF", "#870C25"]
+    picture, ax = style.new_figure(size=(2, 1))
+    ax.set_position((0, 0, 1, 1))
+    for grid in (np.arange(10).reshape(2, 5), np.array([[8, 8], [8, 9]])):
+        ax.clear()
+        grids.draw_grid(ax, grid)
+        style.hold_still(picture, left=0, right=1, bottom=0, top=1)
+        picture.canvas.draw()
+        pixels = np.asarray(picture.canvas.buffer_rgba())[..., :3]
+        height, width = grid.shape
+        box = ax.get_window_extent()
+        for (row, column), colour in np.ndenumerate(grid):
+            x = int(box.x0 + box.width * (column + 0.5) / width)
+            y = int(100 - box.y1 + box.height * (row + 0.5) / height)
+            wanted = [round(255 * part) for part in to_rgb(official[colour])]
+            assert pixels[y, x].tolist() == wanted
+
+
+def test_every_rule_has_a_look_of_its_own_in_any_company():
+    names = [*rules.RULES, "scaled mean", "slow mean"]
+    looks = style.looks_of(names)
+    told = {(look["color"], str(look["linestyle"])) for look in looks.values()}
+    assert len(told) == len(names)
+    for name, look in looks.items():
+        assert look == style.look_of(name)
+        assert np.dot(to_rgb(look["color"]), (0.2126, 0.7152, 0.0722)) < 0.7, "visible on white"
+    # Blue against orange-red: every kind of colour blindness tells them apart.
+    mean, consensus = (np.array(to_rgb(looks[name]["color"])) for name in BOTH)
+    assert mean[2] - mean[0] > 0.4
+    assert consensus[0] - consensus[2] > 0.4
+
+
+def test_what_is_no_rule_takes_a_look_that_is_left():
+    looks = style.looks_of(["mean", "AND-mask", "MGDA", "UPGrad"])
+    assert len({look["color"] for look in looks.values()}) == 4
+    assert looks["MGDA"] != style.looks_of(["mean", "UPGrad", "MGDA"])["MGDA"]
+
+
+def test_an_untitled_picture_has_a_stable_name_and_a_titled_one_its_title():
+    assert repr(style.new_figure()[0]) == "<Picture: untitled>"
+    picture, _ = style.new_figure(size=(6, 3), title="Two valleys")
+    assert repr(picture) == "<Picture: Two valleys>"
+    assert picture._repr_png_()[1] == {"alt": "Two valleys"}
+    assert png_size(picture.png()) == (600, 300)

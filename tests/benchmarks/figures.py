@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 
-from course.figures.costs import Cost, draw_memory, draw_time
+import pandas as pd
+
+from course.figures.costs import draw_memory, draw_time
 from course.figures.style import Picture
 from tests.benchmarks.problems import PROBLEMS
 from tests.benchmarks.results import Results
@@ -15,16 +16,12 @@ __all__ = ["memory_figure", "time_figure"]
 
 def time_figure(results: Results) -> Picture:
     """How many ordinary steps a step costs; a pale band spans the quartiles."""
-    return draw_time(_costs(results), _titles(results))
+    return draw_time(pd.DataFrame(results.rows), _titles(results))
 
 
 def memory_figure(results: Results) -> Picture:
     """How much memory a step needs at its worst moment."""
-    return draw_memory(_costs(results), _titles(results))
-
-
-def _costs(results: Results) -> list[Cost]:
-    return [Cost(*(getattr(row, field.name) for field in fields(Cost))) for row in results.rows]
+    return draw_memory(pd.DataFrame(results.rows), _titles(results))
 
 
 def _titles(results: Results) -> Mapping[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from consensus_lib.rules import PowerMean, Rule
+import consensus_lib as cl
 from course.figures import style
 from course.figures.one_weight import LOOKS, Numbers, as_numbers, signed
 
@@ -24,7 +23,7 @@ _GAP = 0.6  # of a cell, between the examples and the rules
 
 
 def draw_family(
-    gradients: Tensor, rules: Mapping[str, Rule], weights: Sequence[str]
+    gradients: Tensor, rules: Mapping[str, cl.Rule], weights: Sequence[str]
 ) -> style.Picture:
     """Draw a table: above the gradients of each example, below the update of each rule.
 
@@ -85,10 +84,10 @@ def draw_power_means(gradients: Numbers) -> style.Picture:
         ax.axhline(value, color=style.NEUTRAL, linewidth=1, linestyle=(0, (1, 3)))
         ax.text(20.4, value, f"g = {signed(value.item())}", va="center", fontsize=style.TEXT_SIZE)
     line = style.OTHER_RULES[0]
-    ax.plot(powers, [PowerMean(float(p)).reduce(g) for p in powers], label="power mean", **line)
-    ax.axhline(PowerMean(-np.inf).reduce(g), label="consensus, p → −∞", **style.CONSENSUS)
+    ax.plot(powers, [cl.PowerMean(float(p)).reduce(g) for p in powers], label="power mean", **line)
+    ax.axhline(cl.PowerMean(-np.inf).reduce(g), label="consensus, p → −∞", **style.CONSENSUS)
     for p, name in _NAMED_MEANS.items():
-        height = PowerMean(p).reduce(g).item()
+        height = cl.PowerMean(p).reduce(g).item()
         ax.plot(p, height, "o", color=line["color"], markersize=9)
         ax.text(p + 0.8, height, name, va="top", fontsize=style.TEXT_SIZE)
     ax.set_xlim(-20, 20)
@@ -109,8 +108,7 @@ def draw_shares(
         derived: {case: N -> share}, for the same cases.
     """
     picture, ax = style.new_figure(size=(9.0, 5.0))
-    coins = {"color": style.NEUTRAL, "linestyle": (0, (1, 2)), "linewidth": 2.5}
-    for (name, shares), look in zip(seen.items(), (coins, *style.OTHER_RULES), strict=False):
+    for (name, shares), look in zip(seen.items(), (style.COINS, *style.OTHER_RULES), strict=False):
         ax.plot(list(shares), [derived[name](n) for n in shares], label=name, **look)
         ax.plot(list(shares), list(shares.values()), "o", color=look["color"], markersize=8)
     ax.set_yscale("log")
@@ -135,7 +133,8 @@ def draw_walks(
     picture, axes = style.new_figure(1, 2, size=(9.0, 4.5), sharey=True)
     titles = "as the optimizer likes", "with hold_masked_weights"
     for ax, walks, title in zip(axes, (free, held), titles, strict=True):
-        for (name, walk), look in zip(walks.items(), style.OTHER_RULES, strict=False):
+        for name, look in style.looks_of(walks).items():
+            walk = walks[name]
             ax.plot(walk, label=name, **look)
         last = len(walk) - 1
         ax.axvspan(masked_from, last, color=style.PALE, zorder=0)
@@ -143,8 +142,7 @@ def draw_walks(
         ax.annotate("masked: update 0", (masked_from + 0.5, 0.98), **top)
         ax.set_xlim(0, last)
         style.label(ax, title, "step", "weight w" if ax is axes[0] else "")
-    handles = axes[0].get_legend_handles_labels()
-    _legend_below(picture, *handles)
+    style.legend_below(picture, axes[0])
     ends = ", ".join(f"{n} {free[n][-1]:.2f} and {held[n][-1]:.2f}" for n in free)
     picture.alt = f"The weight ends, free and held, at: {ends}"
     return picture
@@ -164,8 +162,7 @@ def draw_plane(
         rules: {name: gradients -> update (2,)}; "mean", "consensus", "MGDA" and "UPGrad" are known.
     """
     picture, axes = style.new_figure(1, len(pairs), size=(9.0, 4.2), squeeze=False)
-    others = iter(style.OTHER_RULES)
-    looks = {name: LOOKS[name] if name in LOOKS else next(others) for name in rules}
+    looks = style.looks_of(rules)
     for ax, (title, g) in zip(axes[0], pairs.items(), strict=True):
         ends = -g.numpy()
         corners = np.vstack([ends, [[0.0, 0.0]]])
@@ -189,15 +186,9 @@ def draw_plane(
             ax.plot(x, y, linestyle="", label=name, **point, **hollow)
         ax.set(xlim=window[0], ylim=window[1], aspect="equal")
         style.label(ax, title, "step of weight 1", "step of weight 2")
-    handles = axes[0, 0].get_legend_handles_labels()
-    _legend_below(picture, *handles)
+    style.legend_below(picture, axes[0, 0])
     picture.alt = f"Steps by {', '.join(rules)} for two examples: {'; '.join(pairs)}"
     return picture
-
-
-def _legend_below(picture: style.Picture, handles: list[Any], names: list[str]) -> None:
-    look = {"frameon": False, "handlelength": 3, "fontsize": style.TEXT_SIZE}
-    picture.legend(handles, names, loc="outside lower center", ncols=len(names), **look)
 
 
 def _shade_agreeable(ax: Axes, ends: np.ndarray, window: np.ndarray) -> None:

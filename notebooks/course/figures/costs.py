@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from matplotlib.axes import Axes
+import pandas as pd
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from course import DATA
 from course.figures import style
 
 __all__ = [
     "LINES",
     "ORDINARY",
-    "Cost",
     "Numbers",
     "count_numbers",
     "draw_memory",
@@ -29,7 +27,8 @@ __all__ = [
     "read_costs",
 ]
 
-_DATA = Path(__file__).resolve().parents[3] / "data" / "benchmarks"
+_DATA = DATA / "benchmarks"
+_BAND = ["ratio_low", "ratio_high"]
 _PANEL = (5.5, 4.2)  # inches
 
 ORDINARY = "ordinary"
@@ -93,46 +92,15 @@ def _memory(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-@dataclass(frozen=True)
-class Cost:
-    """One way to make a step, on one model and batch; None where it was not measured.
+def read_costs(device: str = "cpu") -> pd.DataFrame:
+    """The rows of data/benchmarks/results-DEVICE.csv: a way to make a step, on a model and batch.
 
-    Attributes:
-        problem: name of the model.
-        batch: number of examples.
-        contender: name of the way.
-        peak_bytes: memory at the step's worst moment, above the state before it.
-        parameter_bytes: size of the model.
-        ratio_low, ratio_median, ratio_high: quartiles of its time, in ordinary steps.
+    Columns, nan where something was not measured: problem (name of the model), batch (number of
+    examples), contender (name of the way), peak_bytes (memory at the step's worst moment, above
+    the state before it), parameter_bytes (size of the model), ratio_low, ratio_median, ratio_high
+    (quartiles of its time, in ordinary steps), and more that the benchmark wrote down.
     """
-
-    problem: str
-    batch: int
-    contender: str
-    peak_bytes: int | None
-    parameter_bytes: int | None
-    ratio_low: float | None
-    ratio_median: float | None
-    ratio_high: float | None
-
-
-def read_costs(device: str = "cpu") -> list[Cost]:
-    """The rows of data/benchmarks/results-DEVICE.csv, in their order."""
-    with (_DATA / f"results-{device}.csv").open(encoding="utf-8", newline="") as file:
-        return [
-            Cost(
-                row["problem"],
-                int(row["batch"]),
-                row["contender"],
-                *(_read(row[f"{of}_bytes"], int) for of in ("peak", "parameter")),
-                *(_read(row[f"ratio_{of}"], float) for of in ("low", "median", "high")),
-            )
-            for row in csv.DictReader(file)
-        ]
-
-
-def _read(text: str, kind: type[int] | type[float]) -> float | None:
-    return kind(text) if text else None
+    return pd.read_csv(_DATA / f"results-{device}.csv")
 
 
 def measured_on(device: str = "cpu") -> str:
@@ -143,54 +111,32 @@ def measured_on(device: str = "cpu") -> str:
     return f"{named}, torch {said['versions']['torch']}, {said['date']}"
 
 
-def draw_time(costs: Sequence[Cost], titles: Mapping[str, str]) -> style.Picture:
+def draw_time(costs: pd.DataFrame, titles: Mapping[str, str]) -> style.Picture:
     """Draw how many ordinary steps a step costs, over the batch; bands span the quartiles.
 
     Args:
-        costs: contenders that `LINES` does not name are left out.
+        costs: as `read_costs`; contenders that `LINES` does not name are left out.
         titles: {name of a model: title of its panel}; models without a row get no panel.
 
     Raises:
         ValueError: if no model is left.
     """
-    picture, panels = _panels(costs, titles, "Time of a step, in ordinary steps (log scale)")
-    for problem, ax in panels.items():
-        rows = [c for c in costs if c.problem == problem and c.ratio_median is not None]
-        ax.set_yscale("log")
-        _draw_lines(ax, [(c, c.ratio_median) for c in rows])
-        for name, line in LINES.items():
-            timed = sorted(
-                (c.batch, c.ratio_low, c.ratio_high) for c in rows if c.contender == name
-            )
-            if timed:
-                ax.fill_between(*zip(*timed, strict=True), color=line["color"], alpha=0.2, lw=0)
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
-        style.label(ax, titles[problem], "batch (examples)", "ordinary steps")
-    _finish(picture, panels)
-    return picture
+    costs = costs.assign(value=costs["ratio_median"])
+    return _draw(costs, titles, "Time of a step, in ordinary steps (log scale)", "ordinary steps")
 
 
-def draw_memory(costs: Sequence[Cost], titles: Mapping[str, str]) -> style.Picture:
+def draw_memory(costs: pd.DataFrame, titles: Mapping[str, str]) -> style.Picture:
     """Draw how much a step needs at its worst moment, above the state before it.
 
     Arguments and errors as for `draw_time`.
     """
-    picture, panels = _panels(
-        costs, titles, "Peak memory of a step, in sizes of the model (log scale)"
-    )
-    for problem, ax in panels.items():
-        rows = [c for c in costs if c.problem == problem and c.peak_bytes is not None]
-        ax.set_yscale("log")
-        _draw_lines(ax, [(c, c.peak_bytes / c.parameter_bytes) for c in rows])
-        style.label(ax, titles[problem], "batch (examples)", "sizes of the model")
-    _finish(picture, panels)
-    return picture
+    costs = costs.assign(value=costs["peak_bytes"] / costs["parameter_bytes"])
+    title = "Peak memory of a step, in sizes of the model (log scale)"
+    return _draw(costs.drop(columns=_BAND), titles, title, "sizes of the model")
 
 
-def _panels(
-    costs: Sequence[Cost], titles: Mapping[str, str], title: str
-) -> tuple[style.Picture, dict[str, Axes]]:
-    measured = {cost.problem for cost in costs}
+def _draw(costs: pd.DataFrame, titles: Mapping[str, str], title: str, unit: str) -> style.Picture:
+    measured = set(costs["problem"])
     problems = [problem for problem in titles if problem in measured]
     if not problems:
         raise ValueError(f"there are results of {sorted(measured)}, and of none of {list(titles)}")
@@ -201,37 +147,29 @@ def _panels(
     picture.get_layout_engine().set(w_pad=0.12)
     for ax in axes.flat[len(problems) :]:
         ax.remove()
-    return picture, dict(zip(problems, axes.flat, strict=False))
-
-
-def _draw_lines(ax: Axes, values: Sequence[tuple[Cost, float]]) -> None:
-    for name, line in LINES.items():
-        points = sorted((cost.batch, value) for cost, value in values if cost.contender == name)
-        if points:
-            ax.plot(*zip(*points, strict=True), label=name, **line)
-    ax.set_xscale("log", base=2)
-    batches = sorted({cost.batch for cost, _ in values})
-    ax.set_xticks(batches, [str(batch) for batch in batches])
-    ax.grid(color=style.PALE)
-
-
-def _finish(picture: style.Picture, panels: Mapping[str, Axes]) -> None:
-    """Plain numbers on the axes, and one legend below all panels."""
     found: dict[str, Any] = {}
-    for ax in panels.values():
-        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    for problem, ax in zip(problems, axes.flat, strict=False):
+        of_problem = costs[costs["problem"] == problem].dropna(subset="value").sort_values("batch")
+        ax.set_xscale("log", base=2)
+        ax.set_yscale("log")
+        for name, line in LINES.items():
+            own = of_problem[of_problem["contender"] == name]
+            if len(own):
+                (found[name],) = ax.plot(own["batch"], own["value"], **line)
+            if len(own) and _BAND[0] in own:
+                low, high = (own[column] for column in _BAND)
+                ax.fill_between(own["batch"], low, high, color=line["color"], alpha=0.2, lw=0)
+        batches = of_problem["batch"].unique()
+        ax.set_xticks(batches, [str(batch) for batch in batches])
         ax.xaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         ax.yaxis.set_minor_locator(NullLocator())
-        handles, names = ax.get_legend_handles_labels()
-        found |= dict(zip(names, handles, strict=True))
+        ax.grid(color=style.PALE)
+        style.label(ax, titles[problem], "batch (examples)", unit)
     order = [name for name in LINES if name in found]
-    picture.legend(
-        [found[name] for name in order],
-        order,
-        loc="outside lower center",
-        ncols=1 if len(panels) == 1 else 3,
-        fontsize=style.TEXT_SIZE,
-        frameon=False,
-        handlelength=3,
-    )
+    look = {"loc": "outside lower center", "ncols": 1 if len(problems) == 1 else 3}
+    look |= {"fontsize": style.TEXT_SIZE, "frameon": False, "handlelength": 3}
+    picture.legend([found[name] for name in order], order, **look)
     picture.alt = f"{picture.title}, of {', '.join(order)}"
+    return picture

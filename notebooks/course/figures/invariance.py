@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import mean
-from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
@@ -14,8 +13,9 @@ from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
 from course.figures import style
+from course.figures.style import looks_of as looks  # noqa: F401 - for the panel of the lesson
 from course.toys.spirals import Data, Outcome, accuracy
-from course.toys.spirals_study import Run, choose, settings
+from course.toys.spirals_study import choose
 
 __all__ = [
     "CHANCE",
@@ -35,13 +35,6 @@ _MARKS = ("o", "^")
 _SIDE, _REACH = 61, 2.6
 
 
-def looks(rules: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-    """{rule: its line}; the mean and consensus keep theirs, the others take the rest in order."""
-    own = {"mean": style.MEAN, "consensus": style.CONSENSUS}
-    others = iter(style.OTHER_RULES)
-    return {rule: own.get(rule) or next(others) for rule in rules}
-
-
 def draw_weights(weights: Mapping[str, Tensor], names: Sequence[str]) -> style.Picture:
     """Draw what each rule learned, a group of bars for each weight, a bar for each rule.
 
@@ -53,7 +46,7 @@ def draw_weights(weights: Mapping[str, Tensor], names: Sequence[str]) -> style.P
     width = 0.8 / len(weights)
     hatches = ("", "//", "..", "xx")
     told = []
-    lines = looks(list(weights)).items()
+    lines = style.looks_of(weights).items()
     for i, ((rule, line), hatch) in enumerate(zip(lines, hatches, strict=False)):
         values = weights[rule].tolist()
         places = [place + (i + 0.5) * width - 0.4 for place in range(len(values))]
@@ -84,25 +77,18 @@ def draw_many_environments(
     picture, (left, right) = style.new_figure(
         1, 2, size=(11.0, 4.2), gridspec_kw={"width_ratios": (2, 1)}
     )
-    for rule, line in looks(list(losses)).items():
+    for rule, line in style.looks_of(losses).items():
         low, middle, high = np.nanquantile(losses[rule].numpy(), (0.1, 0.5, 0.9), axis=1)
         left.fill_between(counts, low, high, color=line["color"], alpha=0.18, linewidth=0)
         left.plot(counts, middle, label=rule, **line)
     # the lower label stands below its line, for on the line lies the curve of consensus
     labels = ((least, "best use of the invariant feature", -3), (0.5, "always predict 0", 3))
     for height, words, shift in labels:
-        left.axhline(height, color=style.NEUTRAL, linewidth=1.5, linestyle=(0, (1, 2)))
-        left.annotate(
-            words,
-            (counts[-1], height),
-            xytext=(0, shift),
-            textcoords="offset points",
-            ha="right",
-            va="top" if shift < 0 else "bottom",
-            fontsize=style.TEXT_SIZE - 1,
-            color=style.NEUTRAL,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1},
-        )
+        left.axhline(height, **style.COINS)
+        look = {"ha": "right", "va": "top" if shift < 0 else "bottom", "color": style.NEUTRAL}
+        look |= {"xytext": (0, shift), "textcoords": "offset points"}
+        look |= {"bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1}}
+        left.annotate(words, (counts[-1], height), fontsize=style.TEXT_SIZE - 1, **look)
     left.set_ylim(0.15, None)
     left.set_xticks(counts)
     style.label(left, "median and spread over worlds", "environments", "test loss")
@@ -179,7 +165,7 @@ def draw_accuracies(runs: Mapping[str, Sequence[Outcome]], title: str = "") -> s
     picture, axes = style.new_figure(1, 2, size=(10.0, 4.0), title=title, sharey=True)
     names = ("training environments", "test environment")
     for column, (ax, name) in enumerate(zip(axes, names, strict=True), start=1):
-        for label, line in looks(list(runs)).items():
+        for label, line in style.looks_of(runs).items():
             curves = np.array([[look[column] for look in run.seen] for run in runs[label]])
             steps = [look[0] for look in runs[label][0].seen]
             for curve in curves:
@@ -198,7 +184,7 @@ def draw_accuracies(runs: Mapping[str, Sequence[Outcome]], title: str = "") -> s
 
 def show_accuracies(ax: Axes, seen: Mapping[str, Sequence[tuple[int, float, float]]]) -> None:
     """Draw training (thin) and test accuracy (thick) of some runs, {label: (step, train, test)}."""
-    for label, line in looks(list(seen)).items():
+    for label, line in style.looks_of(seen).items():
         if seen[label]:
             steps, train, test = zip(*seen[label], strict=True)
             ax.plot(steps, train, **{**line, "linewidth": 1, "alpha": 0.7})
@@ -207,7 +193,7 @@ def show_accuracies(ax: Axes, seen: Mapping[str, Sequence[tuple[int, float, floa
 
 
 def _finish(ax: Axes, name: str) -> None:
-    ax.axhline(CHANCE, color=style.NEUTRAL, linewidth=1.5, linestyle=(0, (1, 2)))
+    ax.axhline(CHANCE, **style.COINS)
     ax.set_ylim(0.28, 1.03)
     style.label(ax, name, "step")
 
@@ -259,44 +245,33 @@ def show_answers(ax: Axes, network: nn.Module | None, data: Data, points: int = 
     _scatter(ax, inputs, labels)
 
 
-def draw_grid(runs: Sequence[Run]) -> style.Picture:
+def draw_grid(runs: pd.DataFrame) -> style.Picture:
     """Draw the mean held-out accuracy of every setting, a panel a rule; a frame marks the choice.
 
     Args:
         runs: of the stored study.
     """
     chosen = choose(runs)
-    rates, decays = (sorted({settings(run)[i] for run in runs}) for i in (0, 1))
+    means = runs.pivot_table("held_out", ["rule", "weight_decay"], "learning_rate")
     picture, axes = style.new_figure(
         1, len(chosen), size=(2.5 * len(chosen) + 0.9, 3.4), sharey=True, squeeze=False
     )
-    for ax, rule in zip(axes[0], chosen, strict=True):
-        field = np.full((len(decays), len(rates)), np.nan)
-        for row, decay in enumerate(decays):
-            for column, rate in enumerate(rates):
-                found = [r.held_out for r in runs if (r.rule, *settings(r)) == (rule, rate, decay)]
-                field[row, column] = mean(found) if found else np.nan
-                if found:
-                    dark = field[row, column] > 0.75
-                    ax.text(
-                        column,
-                        row,
-                        f"{field[row, column]:.2f}",
-                        ha="center",
-                        va="center",
-                        color="white" if dark else "black",
-                        fontsize=style.TEXT_SIZE,
-                    )
+    for ax, (rule, (rate, decay)) in zip(axes[0], chosen.items(), strict=True):
+        field = means.loc[rule]
         ax.imshow(field, cmap="Greys", vmin=0.3, vmax=1.1, aspect="auto", origin="lower")
-        rate, decay = chosen[rule]
-        corner = rates.index(rate) - 0.5, decays.index(decay) - 0.5
+        for (row, column), value in np.ndenumerate(field):
+            look = {"color": "white" if value > 0.75 else "black", "fontsize": style.TEXT_SIZE}
+            ax.text(column, row, f"{value:.2f}", ha="center", va="center", **look)
+        corner = field.columns.get_loc(rate) - 0.5, field.index.get_loc(decay) - 0.5
         frame = {"edgecolor": style.CONSENSUS["color"], "linewidth": 4, "fill": False}
         ax.add_patch(Rectangle(corner, 1, 1, clip_on=False, zorder=5, **frame))
-        ax.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
-        ax.set_yticks(range(len(decays)), [f"{decay:g}" for decay in decays])
+        ax.set_xticks(range(field.shape[1]), [f"{rate:g}" for rate in field.columns])
+        ax.set_yticks(range(field.shape[0]), [f"{decay:g}" for decay in field.index])
         ax.tick_params(length=0)
         style.label(ax, rule, "learning rate")
     axes[0, 0].set_ylabel("weight decay", fontsize=style.TEXT_SIZE)
     picture.suptitle("Accuracy on held-out environments, mean over seeds", fontsize=15)
-    picture.alt = f"Held-out accuracy of {', '.join(chosen)} over learning rate and weight decay"
+    picture.alt = "Chosen learning rate and weight decay by held-out accuracy: " + "; ".join(
+        f"{rule}: {rate:g} and {decay:g}" for rule, (rate, decay) in chosen.items()
+    )
     return picture

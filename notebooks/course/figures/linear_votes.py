@@ -81,16 +81,20 @@ def draw_unanimous(shares: Mapping[str, Mapping[int, float]]) -> style.Picture:
         shares: {label: {batch: share of weights}}, up to four labels.
     """
     picture, ax = style.new_figure()
-    lines = zip(shares.items(), style.OTHER_RULES, strict=False)
-    for (name, share), line in lines:
-        ax.plot(list(share), list(share.values()), marker="o", label=name, **line)
+    for name, line in style.looks_of(shares).items():
+        ax.plot(*zip(*shares[name].items(), strict=True), marker="o", label=name, **line)
     batches = sorted({batch for share in shares.values() for batch in share})
-    coins = {"color": style.NEUTRAL, "linestyle": (0, (1, 2)), "linewidth": 2}
-    ax.plot(batches, [2.0 ** (1 - batch) for batch in batches], label="coin-flip floor", **coins)
+    floors = [2.0 ** (1 - batch) for batch in batches]
+    ax.plot(batches, floors, label="coin-flip floor", **style.COINS)
     ax.set_xscale("log", base=2)
     ax.set_xticks(batches, [str(batch) for batch in batches])
     ax.minorticks_off()
     ax.set_ylim(-0.03, 1.03)
     style.label(ax, "Weights on which all examples agree", "batch (examples)", "share of weights")
     style.add_legend(ax, loc="center right")
+    told = (
+        f"{name} {', '.join(f'{s:.2g} of {n}' for n, s in of.items())}"
+        for name, of in shares.items()
+    )
+    picture.alt = f"Share of weights on which all examples agree: {'; '.join(told)} examples"
     return picture

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.transforms import blended_transform_factory
 
-from consensus_lib.rules import Rule
+import consensus_lib as cl
 from course.figures import style
 from course.figures.one_weight import (
     LOOKS,
@@ -37,7 +37,7 @@ def who_pays(gradients: Numbers, step: float) -> list[int]:
 
 
 def draw_step(
-    gradients: Numbers, learning_rate: float = 1.0, consensus: Rule = VETO
+    gradients: Numbers, learning_rate: float = 1.0, consensus: cl.Rule = VETO
 ) -> style.Picture:
     """Draw a row an example: its vote, where the steps of both rules land, and its loss there.
 
@@ -83,9 +83,9 @@ def _draw_rows(
         heights[: len(g)], np.clip(-2 * g, -limit, limit), height=0.8, color=style.GAIN, zorder=0
     )
     for height, value in zip(heights, g, strict=False):
-        draw_arrow(ax, 0.0, -value, height, dict(style.MEAN, color=style.NEUTRAL), 2 * limit)
+        draw_arrow(ax, -value, height, dict(style.MEAN, color=style.NEUTRAL), 2 * limit)
     for (name, step), height in zip(steps.items(), heights[len(g) + 1 :], strict=True):
-        draw_arrow(ax, 0.0, step, height, LOOKS[name], 2 * limit)
+        draw_arrow(ax, step, height, LOOKS[name], 2 * limit)
         ax.plot([step, step], [-0.6, height], **{**LOOKS[name], "linewidth": 1.5}, zorder=1)
         for row in heights[: len(g)]:
             draw_place(ax, step, row, name)

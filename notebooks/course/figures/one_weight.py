@@ -4,7 +4,7 @@ The examples are those of the lesson: L_i(w) = 1/2 (w + g_i)^2, so that g_i is t
 example i at w = 0 and -g_i is its optimum.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.markers import CARETLEFT, CARETRIGHT
 from torch import Tensor
 
-from consensus_lib.rules import Consensus, Mean, Rule
+import consensus_lib as cl
 from course.figures import style
 
-VETO, ABSTAIN = Consensus(), Consensus(zeros="abstain")
+VETO, ABSTAIN = cl.Consensus(), cl.Consensus(zeros="abstain")
 LOOKS = {"mean": style.MEAN, "consensus": style.CONSENSUS}
 _STAYS = "D"
 _HEADROOM = 1.1
@@ -26,23 +26,16 @@ _SMALL = 1e-9
 Numbers = Sequence[float] | Tensor
 
 
-def draw_votes(
-    gradients: Numbers,
-    weight: float = 0.0,
-    consensus: Rule | None = VETO,
-    limit: float | None = None,
-) -> style.Picture:
-    """Draw an arrow an example from the weight towards less loss, and below them both updates.
+def draw_votes(gradients: Numbers, consensus: cl.Rule | None = VETO) -> style.Picture:
+    """Draw an arrow an example from w = 0 towards less loss, and below them both updates.
 
-    An arrow runs from w to w - g_i, or to w - update, with the g_i given here taken at w: the
-    step at learning rate 1. A vote or an update of 0 is a dot.
+    An arrow runs to -g_i, or to -update: the step at learning rate 1. A vote or an update of 0
+    is a dot.
 
     Args:
-        gradients: (N,), one an example, at the weight.
-        weight: where the arrows start.
+        gradients: (N,), one an example, at w = 0.
         consensus: the rule drawn as consensus, named "abstain" where its zeros do; None draws the
             mean alone.
-        limit: the axis shows -limit to +limit; None picks one that holds every arrow.
     """
     g = as_numbers(gradients)
     rules = named_rules(consensus)
@@ -52,14 +45,13 @@ def draw_votes(
     rows += [f"{name} = {signed(u)}" for name, u in zip(named, updates, strict=False)]
     heights = [*range(len(g)), *(len(g) + 0.5 + i for i in range(len(rules)))]
     looks = [dict(style.MEAN, color=style.NEUTRAL)] * len(g) + [LOOKS[name] for name in rules]
-    ends = [weight - step for step in (*g, *updates)]
-    limit = limit or _limit([weight, *ends])
+    limit = _limit([*g, *updates])
 
     picture, ax = style.new_figure(size=(9.0, 4.0))
-    ax.axvline(weight, color=style.NEUTRAL, linewidth=1)
+    ax.axvline(0, color=style.NEUTRAL, linewidth=1)
     ax.axhline(len(g) - 0.25, color=style.PALE, linewidth=2)
-    for end, height, look in zip(ends, heights, looks, strict=True):
-        draw_arrow(ax, weight, end, height, look, 2 * limit)
+    for value, height, look in zip((*g, *updates), heights, looks, strict=True):
+        draw_arrow(ax, -value, height, look, 2 * limit)
     ax.set(xlim=(-limit, limit), ylim=(heights[-1] + 0.6, -0.6))
     ax.set_yticks(heights, rows)
     ax.tick_params(axis="y", length=0)
@@ -67,16 +59,12 @@ def draw_votes(
         text.set(color=look["color"], fontweight="bold")
     style.hold_still(picture, left=0.26, right=0.97, bottom=0.15, top=0.91)
     style.label(ax, "Arrows point towards less loss, against the gradient", x="weight w")
-    picture.alt = f"Votes and updates at w = {weight:.3g}: " + "; ".join(rows)
+    picture.alt = f"Votes and updates at w = 0: {'; '.join(rows)}"
     return picture
 
 
 def draw_losses(
-    gradients: Numbers,
-    learning_rate: float = 1.0,
-    consensus: Rule | None = VETO,
-    limit: float | None = None,
-    top: float | None = None,
+    gradients: Numbers, learning_rate: float = 1.0, consensus: cl.Rule | None = VETO
 ) -> style.Picture:
     """Draw each example's loss over the weight, with its value before and after one step.
 
@@ -86,16 +74,13 @@ def draw_losses(
         gradients: (N,), one an example, at w = 0; up to four stay readable.
         learning_rate: the step is to -learning_rate x update.
         consensus: the rule drawn as consensus; None draws the mean alone.
-        limit: the weight axis shows -limit to +limit; None picks one that holds everything.
-        top: the loss axis shows 0 to top; None picks one that holds every point.
     """
     g = as_numbers(gradients)
     rules = named_rules(consensus)
     ends = [-learning_rate * update_of(rule, g) for rule in rules.values()]
     places = np.array([0.0, *ends])
     losses = 0.5 * (places + g[:, None]) ** 2
-    limit = limit or _limit([*ends, *-g])
-    top = top or _limit(losses.flatten())
+    limit = _limit([*ends, *-g])
     names = {"before": "before the step"} | {name: f"after the {name} step" for name in rules}
 
     picture, axes = style.new_figure(
@@ -107,17 +92,16 @@ def draw_losses(
         squeeze=False,
     )
     w = np.linspace(-limit, limit, 201)
+    told = []
     for i, ax in enumerate(axes[0]):
         ax.plot(w, 0.5 * (w + g[i]) ** 2, color=style.NEUTRAL, linewidth=1.5)
         for (name, text), place, loss in zip(names.items(), places, losses[i], strict=True):
             draw_place(ax, place, loss, name, label=text, clip_on=False)
-        ax.set(xlim=(-limit, limit), ylim=(0, top))
-        verdicts = [
-            f"{name}: {verdict(losses[i, 0], after)}"
-            for name, after in zip(rules, losses[i, 1:], strict=True)
-        ]
-        title = "\n".join([f"example {i + 1}", *verdicts])
-        style.label(ax, title, x="weight w", y="" if i else "loss")
+        ax.set(xlim=(-limit, limit), ylim=(0, _limit(losses.flatten())))
+        after = zip(rules, losses[i, 1:], strict=True)
+        lines = [f"example {i + 1}", *(f"{n}: {verdict(losses[i, 0], x)}" for n, x in after)]
+        style.label(ax, "\n".join(lines), x="weight w", y="" if i else "loss")
+        told.append(", ".join(lines))
     style.hold_still(picture, left=0.1, right=0.98, bottom=0.22, top=0.75, wspace=0.08)
     picture.legend(
         *axes[0, 0].get_legend_handles_labels(),
@@ -127,48 +111,32 @@ def draw_losses(
         frameon=False,
     )
     picture.alt = (
-        f"Losses before and after a step of learning rate {learning_rate:.3g}: "
-        + "; ".join(ax.get_title().replace("\n", ", ") for ax in axes[0])
+        f"Losses before and after a step of learning rate {learning_rate:.3g}: {'; '.join(told)}"
     )
     return picture
 
 
-def draw_path(
-    gradients: Numbers,
-    mean: Numbers,
-    consensus: Numbers,
-    limits: tuple[float, float] | None = None,
-) -> style.Picture:
+def draw_path(gradients: Numbers, mean: Numbers, consensus: Numbers) -> style.Picture:
     """Draw the weight over the steps by both rules, and the optimum of each example.
 
     Args:
         gradients: (N,), one an example, at w = 0: the optimum of example i is at -g_i.
         mean: (T + 1,), the weight before each step and after the last, by the mean.
         consensus: the same by consensus.
-        limits: the lowest and highest weight shown; None picks those that hold everything.
     """
     optima = -as_numbers(gradients)
     paths = [as_numbers(mean), as_numbers(consensus)]
     everything = np.concatenate([optima, *paths])
-    if limits is None:
-        spare = 0.06 * max(np.ptp(everything), _SMALL)
-        limits = everything.min() - spare, everything.max() + spare
+    height = max(np.ptp(everything), _SMALL)
 
     picture, ax = style.new_figure(size=(9.0, 4.5))
-    for optimum in optima:
-        ax.axhline(optimum, color=style.NEUTRAL, linewidth=1, linestyle=(0, (1, 3)))
-    for height, name in _named(optima, 0.07 * (limits[1] - limits[0])):
-        ax.text(
-            1.01,
-            height,
-            name,
-            transform=ax.get_yaxis_transform(),
-            fontsize=style.TEXT_SIZE,
-            color=style.NEUTRAL,
-            va="center",
-        )
+    for place, name in _named(optima, 0.08 * height):
+        ax.axhline(place, color=style.NEUTRAL, linewidth=1, linestyle=(0, (1, 3)))
+        look = {"fontsize": style.TEXT_SIZE, "color": style.NEUTRAL, "va": "center"}
+        ax.text(1.01, place, name, transform=ax.get_yaxis_transform(), **look)
     for path, (name, look) in zip(paths, LOOKS.items(), strict=True):
         ax.plot(path, label=name, **look)
+    limits = everything.min() - 0.06 * height, everything.max() + 0.06 * height
     ax.set(xlim=(0, max(map(len, paths)) - 1), ylim=limits)
     style.hold_still(picture, left=0.1, right=0.79, bottom=0.14, top=0.92)
     style.label(ax, "The path of the weight", x="step", y="weight w")
@@ -186,12 +154,12 @@ def as_numbers(numbers: Numbers) -> np.ndarray:
     return values
 
 
-def named_rules(consensus: Rule | None) -> dict[str, Rule]:
+def named_rules(consensus: cl.Rule | None) -> dict[str, cl.Rule]:
     """Return {name: rule}: the mean, and what is to be drawn as consensus unless it is None."""
-    return {"mean": Mean()} | ({} if consensus is None else {"consensus": consensus})
+    return {"mean": cl.Mean()} | ({} if consensus is None else {"consensus": consensus})
 
 
-def update_of(rule: Rule, gradients: np.ndarray) -> float:
+def update_of(rule: cl.Rule, gradients: np.ndarray) -> float:
     """Return the rule's update for the gradients (N,) of one weight."""
     return rule.reduce(torch.from_numpy(gradients)).item()
 
@@ -222,39 +190,23 @@ def verdict(before: float, after: float) -> str:
 
 def draw_place(ax: Axes, x: float, y: float, name: str, **kw: Any) -> None:
     """Draw the marker of a place: "before" a step, or after that of the "mean" or "consensus"."""
-    markers = {
-        "before": {"marker": _STAYS, "color": style.NEUTRAL, "markersize": _MARKER_SIZE},
-        "mean": {"marker": "o", "color": style.MEAN["color"], "markersize": _MARKER_SIZE},
-        # Hollow, so that a covered point shows through.
-        "consensus": {
-            "marker": "s",
-            "color": style.CONSENSUS["color"],
-            "markersize": _MARKER_SIZE + 4,
-            "fillstyle": "none",
-            "markeredgewidth": 2.5,
-        },
-    }
-    ax.plot(x, y, linestyle="", zorder=3, **markers[name], **kw)
+    look = {"color": LOOKS[name]["color"] if name in LOOKS else style.NEUTRAL, "linestyle": ""}
+    look |= {"marker": {"mean": "o", "consensus": "s"}.get(name, _STAYS), "zorder": 3}
+    if name == "consensus":  # hollow, so that a covered point shows through
+        look |= {"fillstyle": "none", "markeredgewidth": 2.5}
+    ax.plot(x, y, markersize=_MARKER_SIZE + 4 * (name == "consensus"), **look, **kw)
 
 
-def draw_arrow(
-    ax: Axes, start: float, end: float, height: float, look: Mapping[str, Any], width: float
-) -> None:
-    """Draw an arrow on an axis `width` wide, or a dot where it would have no length."""
-    if abs(end - start) <= _SMALL:
-        ax.plot(start, height, _STAYS, color=look["color"], markersize=_MARKER_SIZE)
+def draw_arrow(ax: Axes, end: float, height: float, look: style.Look, width: float) -> None:
+    """Draw an arrow from 0 on an axis `width` wide, or a dot where it would have no length."""
+    point = {"color": look["color"], "markersize": _MARKER_SIZE}
+    if abs(end) <= _SMALL:
+        ax.plot(0, height, _STAYS, **point)
         return
     # A caret has its tip at the point; the line ends inside it.
-    forward = np.sign(end - start)
-    head = min(abs(end - start), 0.01 * width)
-    ax.plot([start, end - forward * head], [height, height], **look)
-    ax.plot(
-        end,
-        height,
-        marker=CARETRIGHT if forward > 0 else CARETLEFT,
-        color=look["color"],
-        markersize=_MARKER_SIZE,
-    )
+    head = np.sign(end) * min(abs(end), 0.01 * width)
+    ax.plot([0, end - head], [height, height], **look)
+    ax.plot(end, height, marker=CARETRIGHT if end > 0 else CARETLEFT, **point)
 
 
 def _named(optima: np.ndarray, nearest: float) -> list[tuple[float, str]]:

@@ -23,7 +23,7 @@ Look = Mapping[str, Any]
 
 
 def _line(color: str, linestyle: Any, **kw: Any) -> Look:
-    return MappingProxyType({"color": color, "linestyle": linestyle, "linewidth": 2.5, **kw})
+    return MappingProxyType({"color": color, "linestyle": linestyle, "linewidth": 2.5} | kw)
 
 
 def _control(linestyle: Any, marker: str) -> Look:
@@ -123,7 +123,7 @@ def new_figure(
     axes = figure.subplots(rows, cols, **kw)
     for ax in figure.axes:
         ax.set_facecolor("white")
-        ax.tick_params(labelsize=TEXT_SIZE)
+        ax.tick_params(which="both", labelsize=TEXT_SIZE)
         ax.spines[["top", "right"]].set_visible(False)
     if title:
         figure.suptitle(title, fontsize=TITLE_SIZE)
@@ -140,6 +140,13 @@ def label(ax: Axes, title: str = "", x: str = "", y: str = "") -> None:
 def add_legend(ax: Axes, **kw: Any) -> Legend:
     """Add a legend in the course's size, with lines long enough to tell their styles apart."""
     return ax.legend(fontsize=TEXT_SIZE, frameon=False, handlelength=3, **kw)
+
+
+def legend_below(picture: Picture, ax: Axes) -> None:
+    """Add one legend of these axes' lines below all axes, in the course's size."""
+    handles, names = ax.get_legend_handles_labels()
+    look = {"frameon": False, "handlelength": 3, "fontsize": TEXT_SIZE}
+    picture.legend(handles, names, loc="outside lower center", ncols=len(names), **look)
 
 
 def hold_still(picture: Picture, **margins: float) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LightSource, to_rgb
 from matplotlib.lines import Line2D
@@ -27,22 +25,11 @@ __all__ = [
     "draw_surface",
     "draw_waves",
     "explain_zeros",
-    "look_of",
     "mark_zeros",
 ]
 
-Look = Mapping[str, Any]
-
 BASINS_SIZE = (6.0, 3.9)
 
-# Not the green and the pink of the other rules, which are those of the zero points here.
-_LOOKS: Mapping[str, Look] = {
-    "mean": style.MEAN,
-    "consensus": style.CONSENSUS,
-    "abstain": {"color": "black", "linestyle": "-.", "linewidth": 2.5},
-    "AND-mask": style.OTHER_RULES[3],
-    "weighted": style.OTHER_RULES[2],
-}
 _KINDS = {"shared": ("#009E73", "*", 17), "crossing": ("#CC79A7", "X", 11)}
 _NOWHERE_COLOR = "#BDBDBD"
 _LOW, _HIGH = 1.0, 0.62  # grey levels of the lowest and the highest loss
@@ -50,11 +37,6 @@ _BANDS = 12
 _PIXELS, _MESH = 240, 61
 _START = {"marker": "o", "markersize": 4, "markerfacecolor": "white", "linestyle": ""}
 _END = {"marker": "s", "markersize": 4, "linestyle": ""}
-
-
-def look_of(rule: str) -> Look:
-    """The line of a rule: each rule of the panel has its own, any other name that of abstain."""
-    return _LOOKS.get(rule, _LOOKS["abstain"])
 
 
 def draw_paths(landscape: Landscape, runs: Mapping[str, Paths]) -> style.Picture:
@@ -70,9 +52,9 @@ def draw_paths(landscape: Landscape, runs: Mapping[str, Paths]) -> style.Picture
     for ax, (rule, paths) in zip(axes[0], runs.items(), strict=True):
         draw_map(ax, landscape)
         for path in paths.weights.movedim(1, 0).numpy():
-            ax.plot(*path.T, **{**look_of(rule), "linewidth": 1.3, "linestyle": "-"})
-        ax.plot(*paths.weights[0].T.numpy(), color=look_of(rule)["color"], **_START)
-        ax.plot(*paths.ends.T.numpy(), color=look_of(rule)["color"], **_END)
+            ax.plot(*path.T, **{**style.look_of(rule), "linewidth": 1.3, "linestyle": "-"})
+        ax.plot(*paths.weights[0].T.numpy(), color=style.look_of(rule)["color"], **_START)
+        ax.plot(*paths.ends.T.numpy(), color=style.look_of(rule)["color"], **_END)
         mark_zeros(ax, landscape)
         style.label(ax, rule, "weight a", "" if ax.get_subplotspec().colspan.start else "weight b")
     explain_zeros(picture, landscape)
@@ -117,51 +99,37 @@ def draw_basins(landscape: Landscape, ends: Mapping[str, Tensor]) -> style.Pictu
     return picture
 
 
-def draw_surface(
-    landscape: Landscape,
-    runs: Mapping[str, Paths],
-    elevation: float = 48.0,
-    azimuth: float = -60.0,
-) -> style.Picture:
+def draw_surface(landscape: Landscape, runs: Mapping[str, Paths]) -> style.Picture:
     """Draw the pooled loss as a surface in 3D, with the paths of each rule on it.
 
     Args:
         landscape: where.
         runs: {rule: its paths}, drawn as far as they lie in the drawn part.
-        elevation: of the eye over the ground, degrees.
-        azimuth: of the eye around the vertical, degrees.
     """
     picture = style.Picture(figsize=(9.0, 6.0), dpi=style.DPI, facecolor="white")
     ax = picture.add_axes((0.02, 0.08, 0.94, 0.9), projection="3d", computed_zorder=False)
-    mesh = _mesh(landscape, _MESH)
+    mesh = grid_of_starts(landscape, _MESH)
     height = landscape.losses(mesh).mean(dim=-1).numpy()
     a, b = mesh.unbind(dim=-1)
-    ax.plot_surface(
-        *(a.numpy(), b.numpy(), height),
-        facecolors=_lit(height),
-        rcount=_MESH,
-        ccount=_MESH,
-        shade=False,
-        linewidth=0,
-        antialiased=False,
-    )
+    look = {"shade": False, "linewidth": 0, "antialiased": False, "rcount": _MESH, "ccount": _MESH}
+    ax.plot_surface(a.numpy(), b.numpy(), height, facecolors=_lit(height), **look)
     lift = 0.02 * np.ptp(height)
     for rule, paths in runs.items():
         losses = paths.losses.mean(dim=-1)
         for path, loss in zip(paths.weights.movedim(1, 0), losses.T, strict=True):
-            ax.plot(*path.T.numpy(), loss.numpy() + lift, **look_of(rule), zorder=3)
+            ax.plot(*path.T.numpy(), loss.numpy() + lift, **style.look_of(rule), zorder=3)
             ax.plot(*path[0].tolist(), loss[0] + lift, **{**_START, "markersize": 8}, color="black")
     for point in filter(landscape.inside, landscape.zero_points):
         color, marker, size = _KINDS[point.kind]
         ax.plot(point.a, point.b, lift, marker, color=color, markersize=size, mec="black", zorder=4)
-    ax.view_init(elevation, azimuth)
+    ax.view_init(elev=48, azim=-60)  # degrees: over the ground, and around the vertical
     ax.set_box_aspect((1, 1, 0.45))
     ax.tick_params(labelsize=style.TEXT_SIZE - 1)
     ax.set_xlabel("weight a", fontsize=style.TEXT_SIZE, labelpad=8)
     ax.set_ylabel("weight b", fontsize=style.TEXT_SIZE, labelpad=8)
     ax.set_zlabel("pooled loss", fontsize=style.TEXT_SIZE, labelpad=6)
     explain_zeros(
-        picture, landscape, [Line2D([], [], label=name, **look_of(name)) for name in runs]
+        picture, landscape, [Line2D([], [], label=name, **style.look_of(name)) for name in runs]
     )
     picture.suptitle("The pooled loss, and paths on it", fontsize=style.TITLE_SIZE)
     picture.alt = f"The pooled loss as a surface, with the paths of {', '.join(runs)}"
@@ -206,15 +174,8 @@ def mark_zeros(ax: Axes, landscape: Landscape, scale: float = 1.0, edge: str = "
     """Mark the zero points of the drawn part by their kind; `scale` of the usual size."""
     for point in filter(landscape.inside, landscape.zero_points):
         color, marker, size = _KINDS[point.kind]
-        ax.plot(
-            point.a,
-            point.b,
-            marker,
-            color=color,
-            markersize=scale * size,
-            markeredgecolor=edge,
-            zorder=4,
-        )
+        look = {"color": color, "markersize": scale * size, "markeredgecolor": edge, "zorder": 4}
+        ax.plot(point.a, point.b, marker, **look)
 
 
 def explain_zeros(
@@ -223,15 +184,9 @@ def explain_zeros(
     """Add below all axes what the marks of this landscape's zero points mean, and `others`."""
     kinds = {point.kind for point in filter(landscape.inside, landscape.zero_points)}
     handles = [*(_mark(kind, *_KINDS[kind]) for kind in _KINDS if kind in kinds), *others]
-    picture.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=len(handles),
-        fontsize=style.TEXT_SIZE,
-        frameon=False,
-        handlelength=1.8,
-        columnspacing=1.4,
-    )
+    look = {"fontsize": style.TEXT_SIZE, "frameon": False}
+    look |= {"handlelength": 1.8, "columnspacing": 1.4}
+    picture.legend(handles=handles, loc="outside lower center", ncols=len(handles), **look)
 
 
 def _mark(name: str, color: str, marker: str, size: float) -> Line2D:
@@ -241,13 +196,6 @@ def _mark(name: str, color: str, marker: str, size: float) -> Line2D:
 def _extent(landscape: Landscape) -> tuple[float, float, float, float]:
     (low_a, low_b), (high_a, high_b) = landscape.corners
     return low_a, high_a, low_b, high_b
-
-
-def _mesh(landscape: Landscape, size: int) -> Tensor:
-    low_a, high_a, low_b, high_b = _extent(landscape)
-    a = torch.linspace(low_a, high_a, size, dtype=torch.float64)
-    b = torch.linspace(low_b, high_b, size, dtype=torch.float64)
-    return torch.stack(torch.meshgrid(a, b, indexing="xy"), dim=-1)
 
 
 @functools.lru_cache(maxsize=64)

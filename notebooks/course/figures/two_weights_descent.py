@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from course.figures import style
-from course.figures.two_weights import draw_map, explain_zeros, look_of, mark_zeros
+from course.figures.two_weights import draw_map, explain_zeros, mark_zeros
 from course.toys.basins import NOWHERE, grid_of_starts, which_zero
 from course.toys.landscapes import Landscape
 from course.toys.paths import Paths
@@ -76,7 +76,7 @@ class Descent(style.Picture):
         mark_zeros(ax, landscape)
         style.label(ax, "", "weight a", "weight b")
         self._shown = {
-            rule: _Shown(ax, self._axes(losses), self._axes(moves), look_of(rule))
+            rule: _Shown(ax, self._axes(losses), self._axes(moves), style.look_of(rule))
             for rule, (losses, moves) in zip(rules, _PAIRS, strict=False)
         }
         top = 1.05 * landscape.losses(grid_of_starts(landscape, 25)).max().item()
@@ -101,7 +101,7 @@ class Descent(style.Picture):
         self.alt = f"Descent from ({start[0]:.2f}, {start[1]:.2f}): {'; '.join(words)}"
 
     def png(self) -> bytes:
-        """See `style.Picture.png`."""
+        """Return what was drawn once and kept, with the runs drawn on it, as PNG bytes."""
         if self._still is None:
             self.canvas.draw()
             self._still = self.canvas.copy_from_bbox(self.bbox)
