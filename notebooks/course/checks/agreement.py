@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from consensus_lib.recording import record
-from consensus_lib.rules import AndMask, Mean, Rule
-from course.checks.tensors import difference, said
-from course.checks.verdict import Case, Verdict, check_function, not_yet, right, shown
+import consensus_lib as cl
+from course.checks.tensors import difference
+from course.checks.verdict import Case, Verdict, asked, check_function, not_yet, right, said, shown
 
 __all__ = ["check_floor", "check_mask_hurts", "check_timid"]
 
@@ -76,7 +75,7 @@ def check_mask_hurts(gradients: Sequence[Sequence[float]] | Tensor) -> Verdict:
         fits = False
     if not fits:
         return not_yet("expected one list of finite numbers for each example, all equally long.")
-    by_mean, by_mask = (g @ rule.reduce(g) for rule in (Mean(), AndMask(THRESHOLD)))
+    by_mean, by_mask = (g @ rule.reduce(g) for rule in (cl.Mean(), cl.AndMask(THRESHOLD)))
     if by_mean.min() < -_SMALL:
         return not_yet(
             f"{_objects(by_mean)} to the mean. Give them a second weight, on which it serves them."
@@ -84,7 +83,7 @@ def check_mask_hurts(gradients: Sequence[Sequence[float]] | Tensor) -> Verdict:
     if by_mask.min() < -_SMALL:
         return right(f"nobody objects to the mean, and {_objects(by_mask)} to the mask.")
     hint = "The mask has to drop the very weight on which the mean serves an outvoted example."
-    if (g @ AndMask().reduce(g) == by_mask).all():
+    if (g @ cl.AndMask().reduce(g) == by_mask).all():
         hint = "It moves only weights on which all agree: let one weight be 3 against 1."
     return not_yet(f"nobody objects to the mean, and nobody to the mask. {hint}")
 
@@ -103,15 +102,14 @@ def check_timid(rule: Any) -> Verdict:
         made = rule() if inspect.isclass(rule) else rule
     except Exception as error:
         return not_yet(f"to make your rule raised {said(error)}.")
-    if not isinstance(made, Rule):
+    if not isinstance(made, cl.Rule):
         return not_yet(f"expected a class made from cl.Rule, got {shown(rule)}.")
     for rows in _STACKS:
         g = torch.tensor(rows, dtype=torch.float64)
         wanted = g.sign().mean(dim=0) * g.abs().amin(dim=0)
-        try:
-            got = made.reduce(g.clone())
-        except Exception as error:
-            return not_yet(f"on {shown(rows)} your rule raised {said(error)}.")
+        got = asked(made.reduce, g.clone(), about=f"on {shown(rows)}")
+        if isinstance(got, Verdict):
+            return got
         if fault := difference(got, wanted):
             return not_yet(f"on {shown(rows)} the update {fault}. {_timid_hint(got, g, wanted)}")
     try:
@@ -149,13 +147,13 @@ def _timid_hint(got: Any, g: Tensor, wanted: Tensor) -> str:
     return next(close, "The formula is s · min |g|.")
 
 
-def _streamed(rule: Rule) -> tuple[Tensor, Tensor]:
+def _streamed(rule: cl.Rule) -> tuple[Tensor, Tensor]:
     """The update of a recorded layer, and what it should be."""
     source = torch.Generator().manual_seed(0)
     inputs, targets = (torch.randn(5, 3, generator=source, dtype=torch.float64) for _ in range(2))
     layer = nn.Linear(3, 3, bias=False).double()
     nn.init.zeros_(layer.weight)
-    with record(layer) as tape:
+    with cl.record(layer) as tape:
         losses = 0.5 * (layer(inputs) - targets).square().sum(dim=1)
     tape.backward(losses, rule)
     g = -targets[:, :, None] * inputs[:, None, :]  # the outputs are 0

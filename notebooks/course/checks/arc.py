@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from consensus_lib.rules import RandomMask
+import consensus_lib as cl
 from course.arc import Pair, load_task
-from course.checks.verdict import Verdict, not_yet, right
+from course.checks.verdict import Verdict, asked, not_yet, right
 
 __all__ = ["changed_cell_accuracy", "control_rule", "difference_at_equal_loss", "solve_a699fb00"]
 
@@ -31,10 +31,10 @@ def changed_cell_accuracy(answer: Callable[[np.ndarray, np.ndarray, np.ndarray],
         ("a pair in which nothing changes", given, given, math.nan),
     ]
     for name, prediction, output, expected in cases:
-        try:
-            got = float(answer(prediction.copy(), given.copy(), output.copy()))
-        except Exception as error:
-            return not_yet(f"for {name} your function raised {error!r}")
+        copies = prediction.copy(), given.copy(), output.copy()
+        got = asked(lambda *grids: float(answer(*grids)), *copies, about=f"for {name}")
+        if isinstance(got, Verdict):
+            return got
         if not np.isclose(got, expected, equal_nan=True):
             return not_yet(
                 f"for {name} expected {expected:g}, got {got:g}; count only the cells where the "
@@ -50,10 +50,10 @@ def solve_a699fb00(answer: Callable[[np.ndarray], np.ndarray]) -> Verdict:
     named += [("the test pair", pair) for pair in task.test]
     named += [(f"a fresh grid {pair.input.tolist()}", pair) for pair in _fresh_chains(20)]
     for name, pair in named:
-        try:
-            output = np.asarray(answer(pair.input.copy()))
-        except Exception as error:
-            return not_yet(f"on {name} your program raised {error!r}")
+        output = asked(answer, pair.input.copy(), about=f"on {name}")
+        if isinstance(output, Verdict):
+            return output
+        output = np.asarray(output)
         if output.shape != pair.output.shape:
             return not_yet(
                 f"on {name} the output has shape {output.shape}, not {pair.output.shape}"
@@ -109,10 +109,10 @@ def difference_at_equal_loss(
         ("no seed for which both reach it", [fast, never], [never, slow], 0.1, math.nan),
     ]
     for name, mean_runs, consensus_runs, loss, expected in cases:
-        try:
-            got = float(answer(mean_runs, consensus_runs, loss))
-        except Exception as error:
-            return not_yet(f"with {name} your function raised {error!r}")
+        runs = mean_runs, consensus_runs, loss
+        got = asked(lambda *runs: float(answer(*runs)), *runs, about=f"with {name}")
+        if isinstance(got, Verdict):
+            return got
         if not np.isclose(got, expected, equal_nan=True):
             return not_yet(
                 f"with {name} expected {expected:g}, got {got:g}; compare a seed only if both of "
@@ -122,22 +122,19 @@ def difference_at_equal_loss(
 
 
 def _run(loss: list[float], accuracy: list[float]) -> Any:
-    def first_step_at(goal: float) -> int | None:
-        return next((t for t, value in enumerate(loss) if value <= goal), None)
-
+    history = cl.History(loss=loss)
     return SimpleNamespace(
-        loss=loss, test_changed_cell_accuracy=accuracy, first_step_at=first_step_at
+        loss=loss, test_changed_cell_accuracy=accuracy, first_step_at=history.first_step_at
     )
 
 
-def control_rule(answer: Callable[[int], RandomMask]) -> Verdict:
+def control_rule(answer: Callable[[int], cl.RandomMask]) -> Verdict:
     """Check answer(seed) -> a random mask as large as the consensus, the same for the same seed."""
     gradients = torch.randn(3, 4000, generator=torch.Generator().manual_seed(1))
-    try:
-        rules = [answer(seed) for seed in (0, 0, 1)]
-    except Exception as error:
-        return not_yet(f"your function raised {error!r}")
-    if not all(isinstance(rule, RandomMask) for rule in rules):
+    rules = [asked(answer, seed, about=f"for seed {seed}") for seed in (0, 0, 1)]
+    if isinstance(rules[0], Verdict):
+        return rules[0]
+    if not all(isinstance(rule, cl.RandomMask) for rule in rules):
         return not_yet(f"expected a cl.RandomMask, got {rules[0]!r}")
     if rules[0].ratio is not None:
         return not_yet(

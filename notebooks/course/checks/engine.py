@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from consensus_lib.recording import record
-from consensus_lib.rules import Consensus
+import consensus_lib as cl
 from course.checks.layer_rule import check_layer_rule
-from course.checks.tensors import difference, kind, said
-from course.checks.verdict import Verdict, not_yet, right, shown
+from course.checks.tensors import difference, kind
+from course.checks.verdict import Verdict, asked, not_yet, right
 from course.figures.costs import count_numbers
 
 __all__ = ["check_fold", "check_layer_rule", "check_like_minded", "check_votes"]
@@ -25,7 +24,6 @@ VoteCounter = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 TARGET = 0.5
 EXAMPLES, INPUTS, HIDDEN, CLASSES = 64, 20, 30, 3
 
-_NO_FUNCTION = "this is {}, not a function: pass the name without ()."
 # Loose enough for the chunk at hand, the one before it, and minimum and maximum side by side.
 _CHUNKS_ALIVE, _TIMES_A_CHUNK = 3, 4
 
@@ -35,17 +33,14 @@ def check_fold(function: Fold) -> Verdict:
 
     The stream yields chunks of per-example gradients, (n, ...), with n >= 1 not always the same.
     """
-    if not callable(function):
-        return not_yet(_NO_FUNCTION.format(shown(function)))
     for name, chunks in _STREAMS.items():
-        try:
-            answer = function(chunk.clone() for chunk in chunks)
-        except Exception as error:
-            return not_yet(f"on {name} your function raised {said(error)}.")
+        answer = asked(function, (chunk.clone() for chunk in chunks), about=f"on {name}")
+        if isinstance(answer, Verdict):
+            return answer
         if not _is_pair(answer):
             return not_yet(f"on {name} it returned {kind(answer)}. Expected mean, consensus.")
         whole = torch.cat(chunks)
-        expected = whole.mean(dim=0), Consensus().reduce(whole)
+        expected = whole.mean(dim=0), cl.Consensus().reduce(whole)
         for what, got, wanted in zip(("mean", "consensus"), answer, expected, strict=True):
             if fault := difference(got, wanted):
                 return not_yet(f"on {name} the {what} {fault}. {_fold_hint(what, got, chunks)}")
@@ -104,7 +99,7 @@ def _fold_hint(what: str, got: Any, chunks: Sequence[Tensor]) -> str:
         return "Carry the sum and the number of examples."
     if not difference(got, torch.zeros_like(whole[0])):
         return "A fold that starts from 0 starts from a conflict: start from the first chunk."
-    if not difference(got, Consensus().reduce(chunks[-1])):
+    if not difference(got, cl.Consensus().reduce(chunks[-1])):
         return "That is the consensus of the last chunk alone."
     return "Merge two answers as you merged two numbers in lesson 01; a conflict stays a conflict."
 
@@ -115,13 +110,10 @@ def check_votes(function: VoteCounter) -> Verdict:
     The answer is (positive, negative), each (out, in): how many of a weight's B gradients are
     above and below 0. It must not write B numbers for each weight.
     """
-    if not callable(function):
-        return not_yet(_NO_FUNCTION.format(shown(function)))
     for name, (inputs, grad_outputs) in _layers().items():
-        try:
-            answer = function(inputs.clone(), grad_outputs.clone())
-        except Exception as error:
-            return not_yet(f"for {name} your function raised {said(error)}.")
+        answer = asked(function, inputs.clone(), grad_outputs.clone(), about=f"for {name}")
+        if isinstance(answer, Verdict):
+            return answer
         if not _is_pair(answer):
             return not_yet(f"for {name} it returned {kind(answer)}. Expected positive, negative.")
         gradients = grad_outputs[:, :, None] * inputs[:, None, :]
@@ -197,9 +189,9 @@ def check_like_minded(inputs: Tensor, targets: Tensor) -> Verdict:
         torch.manual_seed(0)
         layers = nn.Linear(INPUTS, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, CLASSES)
     model = nn.Sequential(*layers).double()
-    with record(model) as tape:
+    with cl.record(model) as tape:
         losses = functional.cross_entropy(model(inputs), targets, reduction="none")
-    share = tape.backward(losses, Consensus()).by_parameter["0.weight"].consensus_ratio
+    share = tape.backward(losses, cl.Consensus()).by_parameter["0.weight"].consensus_ratio
     found = f"all {EXAMPLES} examples agree on {share:.1%} of the first layer's weights"
     if share <= TARGET:
         return not_yet(f"{found}; the target is more than {TARGET:.0%}.")

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from course.checks.tensors import said
-from course.checks.verdict import Case, Verdict, check_function, not_yet, right, shown
+from course.checks.verdict import Case, Verdict, asked, check_function, not_yet, right, shown
 
 __all__ = ["check_blocking", "check_report", "check_survival"]
 
@@ -92,14 +91,11 @@ def check_report(function: Callable[[list[Run]], Report]) -> Verdict:
     Chosen is the learning rate with the best mean held-out accuracy over the seeds; all runs
     have the same weight decay.
     """
-    if not callable(function):
-        return not_yet(f"this is {shown(function)}, not a function: pass the name without ().")
     for what, runs, hints in _TABLES:
         expected = _report(runs)
-        try:
-            got = function(list(runs))
-        except Exception as error:
-            return not_yet(f"{what} your function raised {said(error)}.")
+        got = asked(function, list(runs), about=what)
+        if isinstance(got, Verdict):
+            return got
         if fault := _fault(got, expected):
             other = (words for words, way in hints.items() if not _fault(got, way(runs)))
             return not_yet(f"{what} {fault} {next(other, '')}".rstrip())

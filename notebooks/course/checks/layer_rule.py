@@ -9,11 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from consensus_lib.checks import GradientMismatch, check_gradients
-from consensus_lib.recording import record
-from consensus_lib.rules import Consensus
-from course.checks.tensors import difference, kind, said
-from course.checks.verdict import Verdict, not_yet, right
+import consensus_lib as cl
+from course.checks.tensors import difference, kind
+from course.checks.verdict import Verdict, not_yet, right, said
 
 __all__ = ["check_layer_rule"]
 
@@ -42,13 +40,13 @@ def check_layer_rule(rule: LayerRule, layer: nn.Module, inputs: Tensor) -> Verdi
     if fault := _misshapen(found, expected):
         return not_yet(fault)
     try:
-        check_gradients(layer, _half_squares, inputs, targets)
-    except GradientMismatch as mismatch:
+        cl.check_gradients(layer, _half_squares, inputs, targets)
+    except cl.GradientMismatch as mismatch:
         hints = (_hint(found[name], gradients) for name, gradients in expected.items())
         return not_yet(f"{mismatch}. {next(filter(None, hints), '')}".rstrip())
-    with record(layer) as tape:
+    with cl.record(layer) as tape:
         losses = _half_squares(layer(inputs), targets)
-    if slow := tape.statistics(losses, Consensus().needs).fallback:
+    if slow := tape.statistics(losses, cl.Consensus().needs).fallback:
         return not_yet(
             f"no rule was used for '{slow[0]}', which went the slow way: decorate yours with "
             f"@cl.layer_rule({type(layer).__name__})."

@@ -7,31 +7,16 @@ import math
 import random
 from collections.abc import Callable, Iterable
 
-from course.checks.verdict import (
-    Case,
-    Verdict,
-    as_number,
-    check_function,
-    not_yet,
-    right,
-    shown,
-)
+from course.checks.verdict import Case, Verdict, as_number, check_function, not_yet, right, shown
 
 __all__ = ["check_at_least_k", "check_mean_hurts_two", "check_merge"]
 
 LEARNING_RATE = 0.1
 
 _BY_HAND = (
-    [+0.4, +1.2, +0.3],
-    [+1.0, -2.0, +2.0],
-    [+1.0, +2.0, +2.0],
-    [+0.5, +0.6, -0.8],
-    [+0.5, +0.6, +0.2],
-    [-1.0, -2.0, -3.0],
-    [0.0, +1.0, +2.0],
-    [0.0, 0.0, 0.0],
-    [+1.0, -1.0],
-    [-0.7],
+    *([+0.4, +1.2, +0.3], [+1.0, -2.0, +2.0], [+1.0, +2.0, +2.0], [+0.5, +0.6, -0.8]),
+    *([+0.5, +0.6, +0.2], [-1.0, -2.0, -3.0], [0.0, +1.0, +2.0], [0.0, 0.0, 0.0]),
+    *([+1.0, -1.0], [-0.7]),
 )
 
 

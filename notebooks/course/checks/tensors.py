@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from course.checks.verdict import shown
+from course.checks.verdict import said, shown
 
 __all__ = ["difference", "kind", "said"]
 
@@ -31,12 +31,3 @@ def difference(got: Any, wanted: Tensor) -> str:
 def kind(value: Any) -> str:
     """A value as it stands in a message: of tensors the shape."""
     return f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else shown(value)
-
-
-def said(error: Exception) -> str:
-    """The type of an error and the first line of what it says."""
-    try:
-        lines = str(error).splitlines()
-    except Exception:
-        lines = []
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from consensus_lib.rules import Consensus
-from course.checks.tensors import difference, kind, said
-from course.checks.verdict import Verdict, as_number, not_yet, right, shown
+import consensus_lib as cl
+from course.checks.tensors import difference, kind
+from course.checks.verdict import Verdict, as_number, asked, not_yet, right, shown
 from course.toys.basins import LOSS_AT_ZERO, NOWHERE, starts_by_lot, which_zero
 from course.toys.landscapes import LANDSCAPES, hessians
 from course.toys.paths import descend
@@ -20,7 +20,6 @@ __all__ = ["check_kind", "check_passes_valleys", "check_two_stops"]
 RATE, STEPS = 0.3, 400
 NEEDED = 0.9
 _CLEARLY = 0.02
-_NO_FUNCTION = "this is {}, not a function: pass the name without ()."
 
 
 def check_two_stops(content: Sequence[float], quarrel: Sequence[float]) -> Verdict:
@@ -38,7 +37,7 @@ def check_two_stops(content: Sequence[float], quarrel: Sequence[float]) -> Verdi
             return not_yet(
                 f"{name} = {shown(start)} is no such start: two numbers from -3 to 3, b {where} 0."
             )
-        paths = descend(landscape, [point], Consensus(), RATE, STEPS)
+        paths = descend(landscape, [point], cl.Consensus(), RATE, STEPS)
         losses = paths.losses[-1, 0].tolist()
         told = f"from {name} = {shown(list(point))} the losses come to "
         told += " and ".join(f"{loss:.3f}" for loss in losses)
@@ -69,13 +68,10 @@ def check_kind(function: Callable[[Tensor], str]) -> Verdict:
 
     Shared: every example's own Hessian is positive definite.
     """
-    if not callable(function):
-        return not_yet(_NO_FUNCTION.format(shown(function)))
     for name, stack, expected, hint in _kind_cases():
-        try:
-            got = function(stack.clone())
-        except Exception as error:
-            return not_yet(f"for {name} your function raised {said(error)}.")
+        got = asked(function, stack.clone(), about=f"for {name}")
+        if isinstance(got, Verdict):
+            return got
         if got != expected:
             return not_yet(f"for {name} it returned {kind(got)}, expected {expected!r}. {hint}")
     return right("a point is shared if each example alone is held there from all sides.")
@@ -114,22 +110,23 @@ def check_passes_valleys(function: Callable[[Tensor], Tensor]) -> Verdict:
 
     It has to from 9 of 10 starts drawn by lot, with plain steps at learning rate 0.3.
     """
-    if not callable(function):
-        return not_yet(_NO_FUNCTION.format(shown(function)))
     generator = torch.Generator().manual_seed(0)
     gradients = torch.randn(2, 50, 2, generator=generator, dtype=torch.float64)
-    agreed = Consensus().reduce(gradients)
-    try:
-        update = function(gradients.clone())
-        if fault := _fault(update, agreed):
-            return not_yet(f"for gradients of shape {tuple(gradients.shape)} the update {fault}.")
-        if (update[agreed == 0] != 0).any():
-            return not_yet("it moves weights on which the examples disagree: mask them.")
-        if (update * agreed < 0).any():
-            return not_yet("it has another sign than the gradients: the optimizer subtracts it.")
-        reached, starts = _descend_by(function)
-    except Exception as error:
-        return not_yet(f"your function raised {said(error)}.")
+    agreed = cl.Consensus().reduce(gradients)
+    about = f"for gradients of shape {tuple(gradients.shape)}"
+    update = asked(function, gradients.clone(), about=about)
+    if isinstance(update, Verdict):
+        return update
+    if fault := _fault(update, agreed):
+        return not_yet(f"{about} the update {fault}.")
+    if (update[agreed == 0] != 0).any():
+        return not_yet("it moves weights on which the examples disagree: mask them.")
+    if (update * agreed < 0).any():
+        return not_yet("it has another sign than the gradients: the optimizer subtracts it.")
+    descent = asked(lambda: _descend_by(function), about="on a descent")
+    if isinstance(descent, Verdict):
+        return descent
+    reached, starts = descent
     told = f"from {reached} of {starts} starts it reaches a zero point of the waves"
     if reached < NEEDED * starts:
         return not_yet(

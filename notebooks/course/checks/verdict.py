@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Case", "Verdict", "check_function", "not_yet", "right", "shown"]
+__all__ = ["Case", "Verdict", "asked", "check_function", "not_yet", "right", "said", "shown"]
 
 _LONGEST = 120
 
@@ -35,6 +35,28 @@ def right(reason: str) -> Verdict:
 def not_yet(reason: str) -> Verdict:
     """The verdict on an answer that is wrong or not there yet."""
     return Verdict(False, f"Not yet: {reason}")
+
+
+def asked(function: Any, *arguments: Any, about: str) -> Any:
+    """What a student's function answers, or the verdict where it gives no answer.
+
+    Args:
+        function: the student's; it may be anything, and may raise.
+        arguments: what it is called with; copies, since it may change them.
+        about: what it was asked, such as "for two round wells".
+    """
+    if not callable(function):
+        return not_yet(f"this is {shown(function)}, not a function: pass the name without ().")
+    try:
+        return function(*arguments)
+    except Exception as error:
+        return not_yet(f"{about} your function raised {said(error)}.")
+
+
+def said(error: Exception) -> str:
+    """The type of an error and the first line of what it says."""
+    lines = _safe(str, error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -73,7 +95,7 @@ def check_function(
         try:
             answer = function(*copy.deepcopy(case.arguments))
         except Exception as error:
-            return not_yet(f"{call} raised {type(error).__name__}: {_safe(str, error)}. {expected}")
+            return not_yet(f"{call} raised {said(error)}. {expected}")
         if answer is None:
             return not_yet(f"{call} returned None. {expected} Does every way through it return?")
         number = as_number(answer)

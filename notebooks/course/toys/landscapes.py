@@ -21,17 +21,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = [
-    "LANDSCAPES",
-    "Landscape",
-    "Waves",
-    "Wells",
-    "ZeroPoint",
-    "hessians",
-    "kind_of",
-    "knowledge",
-    "patchwork",
-]
+__all__ = ["LANDSCAPES", "Landscape", "Waves", "Wells", "ZeroPoint", "hessians", "kind_of"]
+__all__ += ["knowledge", "patchwork"]
 
 Kind = Literal["shared", "crossing"]
 
@@ -120,27 +111,21 @@ class Wells(Landscape):
 
     @property
     def examples(self) -> int:
-        """See `Landscape.examples`."""
+        """The number of examples, B."""
         return len(self.at)
 
     def losses(self, weights: Tensor) -> Tensor:
-        """See `Landscape.losses`."""
+        """The loss of each example: (..., 2) -> (..., B)."""
         return self._wells(weights)[0].prod(dim=-1)
 
     def gradients(self, weights: Tensor) -> Tensor:
-        """See `Landscape.gradients`.
-
-        The derivative of q / (1 + q) is (1 - q / (1 + q))^2, and that of q is A (w - p).
-        """
+        """The gradient of each example: (..., 2) -> (B, ..., 2)."""
+        # The derivative of q / (1 + q) is (1 - q / (1 + q))^2, and that of q is A (w - p).
         wells, slopes = self._wells(weights)
-        others = wells.unsqueeze(-2).masked_fill(self._itself, 1.0).prod(dim=-1)
+        itself = torch.eye(self.at.shape[1], dtype=torch.bool)
+        others = wells.unsqueeze(-2).masked_fill(itself, 1.0).prod(dim=-1)
         pulls = (others * (1 - wells).square()).unsqueeze(-1) * slopes
         return pulls.sum(dim=-2).movedim(-2, 0)
-
-    @cached_property
-    def _itself(self) -> Tensor:
-        """(K, K), which well is which."""
-        return torch.eye(self.at.shape[1], dtype=torch.bool)
 
     def _wells(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """q / (1 + q), (..., B, K), and the gradient of q, (..., B, K, 2)."""
@@ -180,7 +165,7 @@ class Waves(Landscape):
 
     @property
     def examples(self) -> int:
-        """See `Landscape.examples`."""
+        """The number of examples, B."""
         return len(self.inputs)
 
     @property
@@ -190,11 +175,11 @@ class Waves(Landscape):
         return torch.sin(a * self.inputs + b)
 
     def losses(self, weights: Tensor) -> Tensor:
-        """See `Landscape.losses`."""
+        """The loss of each example: (..., 2) -> (..., B)."""
         return (torch.sin(self._angles(weights)) - self.targets).square().mean(dim=-1) / 2
 
     def gradients(self, weights: Tensor) -> Tensor:
-        """See `Landscape.gradients`: mean_j r_ij cos(a x_ij + b) (x_ij, 1)."""
+        """The gradient of each example, mean_j r_ij cos(a x_ij + b) (x_ij, 1)."""
         angles = self._angles(weights)
         by_b = (torch.sin(angles) - self.targets) * torch.cos(angles)
         by_a = by_b * self.inputs
@@ -246,7 +231,7 @@ def patchwork(
         crossing: where the valleys cross.
         directions: of the valley of each example, in degrees from the a-axis; half width 0.6.
             Along the axes each shortcut is a matter of a single weight.
-        shows: see `Landscape.shows`.
+        shows: what it is good for, in a sentence.
     """
     radians = torch.deg2rad(torch.tensor(directions, dtype=torch.float64))
     normals = torch.stack([-radians.sin(), radians.cos()], dim=-1)
@@ -258,8 +243,7 @@ def patchwork(
 
 def knowledge() -> Wells:
     """Example 1 wants a = -1.5 or 1.5 and has no opinion on b; example 2 the other way round."""
-    normals = torch.eye(2, dtype=torch.float64)
-    valleys = (normals.unsqueeze(-1) * normals.unsqueeze(-2)).unsqueeze(1).expand(2, 2, 2, 2)
+    valleys = torch.diag_embed(torch.eye(2, dtype=torch.float64)).unsqueeze(1).expand(2, 2, 2, 2)
     at = torch.tensor([-1.5, 1.5], dtype=torch.float64)[:, None].expand(2, 2, 2)
     return Wells(at, valleys, "each example knows one weight, and nothing of the other")
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from consensus_lib.rules import Rule
+import consensus_lib as cl
 
 __all__ = ["NOISE", "STRENGTH", "descend", "draw_codes", "draw_examples", "least_loss", "mean_loss"]
 
@@ -95,7 +95,7 @@ def least_loss(noise: float = NOISE, flipped: float = 0.0, strength: float = STR
 def descend(
     inputs: Tensor,
     targets: Tensor,
-    rule: Rule,
+    rule: cl.Rule,
     rates: Tensor,
     steps: int = 200,
     starts: Tensor | None = None,

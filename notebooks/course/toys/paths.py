@@ -9,7 +9,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from consensus_lib.rules import Rule
+import consensus_lib as cl
 from course.toys.landscapes import Landscape
 
 __all__ = ["OPTIMIZERS", "Paths", "descend", "side_by_side"]
@@ -56,7 +56,7 @@ class Paths:
 def descend(
     landscape: Landscape,
     starts: Tensor | Sequence[Sequence[float]],
-    rule: Rule,
+    rule: cl.Rule,
     learning_rate: float = 0.3,
     steps: int = 200,
     optimizer: str = "SGD",
@@ -71,7 +71,7 @@ def descend(
 def side_by_side(
     landscape: Landscape,
     starts: Tensor | Sequence[Sequence[float]],
-    rules: Mapping[str, Rule],
+    rules: Mapping[str, cl.Rule],
     learning_rate: float = 0.3,
     steps: int = 200,
     optimizer: str = "SGD",

@@ -22,10 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from consensus_lib.report import Report
-from consensus_lib.rules import Rule
-from consensus_lib.training import Diverged, History, train
-from consensus_lib.updates import hold_masked_weights
+import consensus_lib as cl
 
 __all__ = [
     "Data",
@@ -172,7 +169,7 @@ class Outcome:
     """
 
     network: nn.Module
-    history: History
+    history: cl.History
     seen: list[tuple[int, float, float]] = field(default_factory=list)
     train: float = math.nan
     held_out: float = math.nan
@@ -181,7 +178,7 @@ class Outcome:
 
 def fit(
     recipe: Recipe,
-    rule: Rule,
+    rule: cl.Rule,
     learning_rate: float,
     weight_decay: float = 0.0,
     seed: int = 0,
@@ -208,10 +205,10 @@ def fit(
     data, network = draw_data(recipe, seed), make_network(recipe, seed)
     adam = torch.optim.Adam(network.parameters(), learning_rate, weight_decay=weight_decay)
     if hold_masked:
-        hold_masked_weights(adam)
-    outcome, enough = Outcome(network, History()), False
+        cl.hold_masked_weights(adam)
+    outcome, enough = Outcome(network, cl.History()), False
 
-    def look(step: int, _: Report | None = None) -> None:
+    def look(step: int, _: cl.Report | None = None) -> None:
         nonlocal enough
         if step % every == 0 or step == recipe.steps:
             outcome.seen.append(
@@ -220,7 +217,7 @@ def fit(
             enough = on_look is not None and on_look(outcome)
 
     try:
-        outcome.history = train(
+        outcome.history = cl.train(
             network,
             environment_losses,
             *data.train,
@@ -230,7 +227,7 @@ def fit(
             on_step=look,
             stop=lambda _: enough,
         )
-    except Diverged as error:
+    except cl.Diverged as error:
         outcome.history = error.history
     if outcome.history.stopped == "steps":
         look(recipe.steps)
