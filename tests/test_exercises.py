@@ -228,9 +228,6 @@ def forgetful(a, b):
         (lambda a, b: min(a, b, key=abs), "merge"),
         (lambda a, b: (a or b) if a * b == 0 else by_three_cases(a, b), "share a non-zero sign"),
         (forgetful, "nothing may undo it"),
-        (lambda a, b: 1 / 0, "ZeroDivisionError"),
-        (lambda a: a, "TypeError"),
-        (None, "not a function"),
     ],
 )
 def test_merge_refuses(merge, words):
@@ -272,9 +269,6 @@ def mean_of(numbers):
         (lambda g, k: side(g, len(g)), "k is 2"),
         (lambda g, k: np.sign(side(g, k)) * min(map(abs, g)), "those that agree only"),
         (lambda g, k: side([x for x in g if x], k - g.count(0)), "a zero belongs to neither"),
-        (lambda g, k: g[99], "raised IndexError"),
-        (lambda g, k: None, "returned None"),
-        (side([1.0], 1), "not a function"),
     ],
 )
 def test_at_least_k_refuses(at_least_k, words):

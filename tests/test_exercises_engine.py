@@ -6,7 +6,7 @@ from torch import nn
 
 import consensus_lib as cl
 from course.checks import engine as checks
-from course.checks.tensors import difference, said
+from course.checks.tensors import difference
 
 
 def folds(mean, consensus):
@@ -93,7 +93,6 @@ def test_fold_passes():
         (folds(whole_mean, forgets_conflicts), "a conflict stays a conflict"),
         (folds(whole_mean, whole_mean), "the consensus is [+0.6333], expected [+0.3]"),
         (lambda stream: next(stream).mean(dim=0), "Expected mean, consensus"),
-        (lambda stream: None, "returned None"),
         (lambda stream: (1.0, 2.0), "not a tensor"),
         (lambda stream: 1 / 0, "raised ZeroDivisionError"),
         (None, "not a function"),
@@ -156,8 +155,6 @@ def test_votes_passes(count_votes):
         (lambda a, d: (d.T @ a, d.T @ a), "the product of the signs"),
         (lambda a, d: d.T @ a, "Expected positive, negative"),
         (lambda a, d: (1, 2), "not a tensor"),
-        (lambda a, d: a @ d, "raised RuntimeError"),
-        (7, "not a function"),
     ],
 )
 def test_votes_refuses(count_votes, words):
@@ -219,8 +216,6 @@ def test_a_right_rule_must_be_registered(mixing):
         (lambda m, x, d: {"weight": d @ x.mT}, "says nothing about the parameter 'mix'"),
         (lambda m, x, d: d @ x.mT, "Expected {parameter name: gradients}"),
         (lambda m, x, d: None, "returned None"),
-        (lambda m, x, d: {"mix": d @ x}, "raised RuntimeError"),
-        (lambda m, x: {}, "raised TypeError"),
     ],
 )
 def test_layer_rule_refuses(mixing, rule, words):
@@ -228,13 +223,6 @@ def test_layer_rule_refuses(mixing, rule, words):
     verdict = checks.check_layer_rule(rule, mixing(5), torch.randn(6, 5, 3))
     assert not verdict
     assert words in verdict.message
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_layer_rule_is_not_fooled_by_inputs_of_any_seed(mixing, seed):
-    wrong = cl.layer_rule(mixing)(lambda m, x, d: {"mix": x @ d.mT})
-    inputs = torch.randn(6, 5, 3, generator=torch.Generator().manual_seed(seed))
-    assert not checks.check_layer_rule(wrong, mixing(5), inputs)
 
 
 def test_layer_rule_takes_any_layer_with_several_parameters():
@@ -328,5 +316,3 @@ def test_what_is_said_of_tensors():
     assert difference(torch.ones(2), torch.zeros(2)) == "is [+1, +1], expected [0, 0]"
     assert difference(torch.ones(9), torch.zeros(9)) == "is wrong at 9 of 9 entries"
     assert "nan" in difference(torch.full((1,), torch.nan), torch.zeros(1))
-    assert said(ValueError()) == "ValueError"
-    assert said(ValueError("one\ntwo")) == "ValueError: one"

@@ -36,9 +36,6 @@ def test_survival_passes():
         (lambda e, s: 2.0 ** (s * (1 - e)), "that all survive|for one given"),
         (lambda e, s: 1 - (1 - 2.0**-e) ** s, "in two ways"),
         (lambda e, s: 0.123, "And one of several?"),
-        (lambda e, s: None, "returned None"),
-        (lambda e, s: 1 / 0, "raised ZeroDivisionError"),
-        (0.5, "not a function"),
     ],
 )
 def test_survival_refuses(survival, words):
@@ -96,8 +93,6 @@ def test_report_passes():
     for answer in (reporter(), reporter(over=statistics.fmean), reporter(over=sum)):
         verdict = checks.check_report(answer)
         assert verdict, verdict.message
-    as_tensors = {k: torch.tensor(v) for k, v in reporter()(checks._TABLES[0][1]).items()}
-    assert checks._fault(as_tensors, reporter()(checks._TABLES[0][1])) == ""
 
 
 def one_for_all(runs):

@@ -79,7 +79,6 @@ def test_kind_passes(kind):
         ),
         (lambda each: (torch.linalg.det(each) > 1e-6).all(), "returned a tensor"),
         (lambda each: None, "returned None"),
-        (lambda each: each @ torch.ones(3), "raised RuntimeError"),
         ("shared", "not a function"),
     ],
 )
@@ -125,9 +124,7 @@ def test_passes_valleys_passes(rule):
         (lambda g: g, "has shape (2, 50, 2), expected (50, 2)"),
         (lambda g: 0.0, "is 0, not a tensor"),
         (lambda g: g.mean(dim=0) / 0, "is not finite"),
-        (lambda g: g.nonsense, "raised AttributeError"),
         (cl.AndMask(), "raised"),
-        (None, "not a function"),
     ],
 )
 def test_passes_valleys_refuses(rule, words):

@@ -142,7 +142,7 @@ def draw_walks(
         ax.annotate("masked: update 0", (masked_from + 0.5, 0.98), **top)
         ax.set_xlim(0, last)
         style.label(ax, title, "step", "weight w" if ax is axes[0] else "")
-    style.legend_below(picture, axes[0])
+    style.legend_below(picture, axes[0].get_legend_handles_labels()[0])
     ends = ", ".join(f"{n} {free[n][-1]:.2f} and {held[n][-1]:.2f}" for n in free)
     picture.alt = f"The weight ends, free and held, at: {ends}"
     return picture
@@ -186,7 +186,7 @@ def draw_plane(
             ax.plot(x, y, linestyle="", label=name, **point, **hollow)
         ax.set(xlim=window[0], ylim=window[1], aspect="equal")
         style.label(ax, title, "step of weight 1", "step of weight 2")
-    style.legend_below(picture, axes[0, 0])
+    style.legend_below(picture, axes[0, 0].get_legend_handles_labels()[0])
     picture.alt = f"Steps by {', '.join(rules)} for two examples: {'; '.join(pairs)}"
     return picture
 

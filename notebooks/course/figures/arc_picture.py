@@ -6,15 +6,10 @@ import math
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from io import BytesIO
 
-import numpy as np
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
-from PIL import Image
 
 from course.arc import Pair, Task
 from course.figures import style
@@ -69,7 +64,7 @@ def draw_lab(
     return picture
 
 
-class ArcPicture(style.Picture):
+class ArcPicture(style.LivePicture):
     """A Picture of which the frame is drawn once; curves and prediction then change fast.
 
     Attributes:
@@ -77,52 +72,36 @@ class ArcPicture(style.Picture):
     """
 
     def __init__(self, task: Task, steps: int, losses: tuple[float, float]) -> None:
-        super().__init__(figsize=_SIZE, dpi=style.DPI, facecolor="white")
+        super().__init__(_SIZE)
         self.frame = task, steps, losses
         self._task = task
-        self._moving: list[Artist] = []
-        self._axes_of = {name: self._add_curves(name, steps) for name in _CURVES}
+        self._axes_of = {}
+        for name, (title, place) in _CURVES.items():
+            ax = self.add_plot(place, xlim=(0, steps), ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
+            style.label(ax, title, "step")
+            self._axes_of[name] = ax
         self._axes_of["loss"].set(yscale="log", ylim=losses)
         self._axes_of["loss"].yaxis.set_major_locator(LogLocator(numticks=5))
         self._prediction = self._add_grids(task.test[0])
-        self.canvas.draw()  # leaves out what is animated
-        self._background = self.canvas.copy_from_bbox(self.bbox)
+        self.moving.append(self._prediction)
 
     def show(self, runs: Sequence[ArcRun]) -> None:
         """Show these runs instead of those before."""
-        while self._moving:
-            self._moving.pop().remove()
+        for artist in self.moving[1:]:  # all but the prediction
+            artist.remove()
+        del self.moving[1:]
         looks = [*_looks(runs)]
         for name, ax in self._axes_of.items():
             for run, look in zip(runs, looks, strict=True):
                 for curve, change in _lines(run, name):
                     line = Line2D(range(len(curve)), curve, **look | change)
-                    self._move(ax.add_line(line))
+                    self.moving.append(ax.add_line(line))
         self._show_floors(sorted({r.floor[0] for run in runs for r in run.records if r.floor}))
         self._show_prediction([run for run in runs if run.task == self._task])
         if runs:
             samples = [Line2D([], [], **look) for look in looks]
             names = [textwrap.shorten(run.label, 25, placeholder="…") for run in runs]
-            self._move(self.legend(samples, names, **_LEGEND))
-
-    def png(self) -> bytes:
-        """Return the frame as it was drawn once, with runs and prediction, as PNG bytes."""
-        self.canvas.restore_region(self._background)
-        for artist in (self._prediction, *self._moving):
-            artist.draw(self.canvas.get_renderer())
-        buffer = BytesIO()
-        pixels = Image.fromarray(np.asarray(self.canvas.buffer_rgba())).convert("RGB")
-        # Compressed well, it would take most of a frame's time.
-        pixels.save(buffer, format="png", compress_level=1)
-        return buffer.getvalue()
-
-    def _add_curves(self, name: str, steps: int) -> Axes:
-        title, place = _CURVES[name]
-        ax = self.add_axes(place, xlim=(0, steps), ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
-        ax.tick_params(labelsize=style.TEXT_SIZE)
-        ax.spines[["top", "right"]].set_visible(False)
-        style.label(ax, title, "step")
-        return ax
+            self.moving.append(self.legend(samples, names, **_LEGEND))
 
     def _add_grids(self, pair: Pair) -> QuadMesh:
         prediction, target = (self.add_axes(place) for place in _GRIDS)
@@ -135,21 +114,16 @@ class ArcPicture(style.Picture):
         else:
             draw_grid(target, pair.output)
         (cells,) = prediction.collections
-        cells.set_animated(True)
         return cells
-
-    def _move(self, artist: Artist) -> None:
-        artist.set_animated(True)
-        self._moving.append(artist)
 
     def _show_floors(self, floors: Sequence[float]) -> None:
         ax = self._axes_of["consensus_ratio"]
         for floor in floors:
-            self._move(ax.axhline(floor, **style.COINS))
+            self.moving.append(ax.axhline(floor, **style.COINS))
         if floors:
             look = {"ha": "right", "fontsize": style.TEXT_SIZE - 1, "color": style.NEUTRAL}
             place = 0.98, floors[-1] + 0.03, "coin-flip floor"
-            self._move(ax.text(*place, transform=ax.get_yaxis_transform(), **look))
+            self.moving.append(ax.text(*place, transform=ax.get_yaxis_transform(), **look))
 
     def _show_prediction(self, runs: Sequence[ArcRun]) -> None:
         pair = self._task.test[0]
@@ -164,7 +138,7 @@ class ArcPicture(style.Picture):
         self._prediction.set_array(grid)
         self.alt = f"ARC task {self._task.id}, test pair 1, {' '.join(text.split())}"
         look = {"ha": "center", "va": "top", "fontsize": style.TEXT_SIZE - 1}
-        self._move(self.text(0.755, 0.09, text, linespacing=1.1, **look))
+        self.moving.append(self.text(0.755, 0.09, text, linespacing=1.1, **look))
 
 
 def _looks(runs: Sequence[ArcRun]) -> Iterator[style.Look]:

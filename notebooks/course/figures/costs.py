@@ -155,7 +155,7 @@ def _draw(costs: pd.DataFrame, titles: Mapping[str, str], title: str, unit: str)
         for name, line in LINES.items():
             own = of_problem[of_problem["contender"] == name]
             if len(own):
-                (found[name],) = ax.plot(own["batch"], own["value"], **line)
+                (found[name],) = ax.plot(own["batch"], own["value"], label=name, **line)
             if len(own) and _BAND[0] in own:
                 low, high = (own[column] for column in _BAND)
                 ax.fill_between(own["batch"], low, high, color=line["color"], alpha=0.2, lw=0)
@@ -168,8 +168,6 @@ def _draw(costs: pd.DataFrame, titles: Mapping[str, str], title: str, unit: str)
         ax.grid(color=style.PALE)
         style.label(ax, titles[problem], "batch (examples)", unit)
     order = [name for name in LINES if name in found]
-    look = {"loc": "outside lower center", "ncols": 1 if len(problems) == 1 else 3}
-    look |= {"fontsize": style.TEXT_SIZE, "frameon": False, "handlelength": 3}
-    picture.legend([found[name] for name in order], order, **look)
+    style.legend_below(picture, map(found.get, order), ncols=1 if len(problems) == 1 else 3)
     picture.alt = f"{picture.title}, of {', '.join(order)}"
     return picture

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from consensus_lib import History
 from course.figures import style
 
-__all__ = ["PANELS", "draw_curves", "medians"]
+__all__ = ["PANELS", "draw_curves", "draw_seeds", "medians"]
 
 PANELS: Mapping[str, tuple[str, str]] = {
     "loss": ("training loss", "nats per cell"),
@@ -48,15 +48,14 @@ def draw_curves(
         style.label(ax, name, "step", unit)
         for label, look in style.looks_of(runs).items():
             curves = [getattr(history, panel) for history in runs[label]]
-            for curve in curves:
-                ax.plot(curve, **{**look, "linewidth": 0.8, "alpha": 0.5, "marker": ""})
-            ax.plot(medians(curves), label=label, **{**look, "markevery": 0.2})
+            draw_seeds(ax, range(max(map(len, curves))), curves, look, label)
         if "loss" in panel:
             ax.set_yscale("log")
         else:
             ax.set_ylim(-0.03, 1.03)
         if "consensus_ratio" in panel:
-            _mark_floor(ax, next(iter(runs.values()))[0].floor[0])
+            floor = next(iter(runs.values()))[0].floor[0]
+            style.mark_level(ax, floor, "coin-flip floor")
     losses = [ax for ax, panel in zip(axes[0], panels, strict=True) if "loss" in panel]
     for ax in losses[1:]:
         ax.sharey(losses[0])
@@ -66,20 +65,14 @@ def draw_curves(
     return figure
 
 
-def _mark_floor(ax: Axes, floor: float) -> None:
-    """Draw the coin-flip floor over the whole width, and name it."""
-    ax.axhline(floor, **style.COINS)
-    ax.annotate(
-        "coin-flip floor",
-        (0.98, floor + 0.015),
-        xycoords=("axes fraction", "data"),
-        ha="right",
-        va="bottom",
-        fontsize=style.TEXT_SIZE - 1,
-        color=style.NEUTRAL,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
-        zorder=5,
-    )
+def draw_seeds(
+    ax: Axes, steps: Sequence[int], curves: Sequence[Sequence[float]], look: style.Look, label: str
+) -> None:
+    """Draw a thin line a seed, as far as it comes, and a thick one for their median."""
+    for curve in curves:
+        thin = {"linewidth": 0.8, "alpha": 0.5, "marker": ""}
+        ax.plot(steps[: len(curve)], curve, **{**look, **thin})
+    ax.plot(steps, medians(curves), label=label, **{**look, "markevery": 0.2})
 
 
 def medians(curves: Sequence[Sequence[float]]) -> np.ndarray:

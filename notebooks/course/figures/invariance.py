@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
 from course.figures import style
+from course.figures.curves import draw_seeds
 from course.figures.style import looks_of as looks  # noqa: F401 - for the panel of the lesson
 from course.toys.spirals import Data, Outcome, accuracy
 from course.toys.spirals_study import choose
@@ -81,14 +82,9 @@ def draw_many_environments(
         low, middle, high = np.nanquantile(losses[rule].numpy(), (0.1, 0.5, 0.9), axis=1)
         left.fill_between(counts, low, high, color=line["color"], alpha=0.18, linewidth=0)
         left.plot(counts, middle, label=rule, **line)
-    # the lower label stands below its line, for on the line lies the curve of consensus
-    labels = ((least, "best use of the invariant feature", -3), (0.5, "always predict 0", 3))
-    for height, words, shift in labels:
-        left.axhline(height, **style.COINS)
-        look = {"ha": "right", "va": "top" if shift < 0 else "bottom", "color": style.NEUTRAL}
-        look |= {"xytext": (0, shift), "textcoords": "offset points"}
-        look |= {"bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1}}
-        left.annotate(words, (counts[-1], height), fontsize=style.TEXT_SIZE - 1, **look)
+    style.mark_level(left, 0.5, "always predict 0")
+    # below its line, for on the line lies the curve of consensus
+    style.mark_level(left, least, "best use of the invariant feature", below=True)
     left.set_ylim(0.15, None)
     left.set_xticks(counts)
     style.label(left, "median and spread over worlds", "environments", "test loss")
@@ -166,11 +162,8 @@ def draw_accuracies(runs: Mapping[str, Sequence[Outcome]], title: str = "") -> s
     names = ("training environments", "test environment")
     for column, (ax, name) in enumerate(zip(axes, names, strict=True), start=1):
         for label, line in style.looks_of(runs).items():
-            curves = np.array([[look[column] for look in run.seen] for run in runs[label]])
-            steps = [look[0] for look in runs[label][0].seen]
-            for curve in curves:
-                ax.plot(steps, curve, **{**line, "linewidth": 0.8, "alpha": 0.6})
-            ax.plot(steps, np.median(curves, axis=0), label=label, **line)
+            seen = [[look[column] for look in run.seen] for run in runs[label]]
+            draw_seeds(ax, [look[0] for look in runs[label][0].seen], seen, line, label)
         _finish(ax, name)
     axes[0].set_ylabel("accuracy", fontsize=style.TEXT_SIZE)
     style.add_legend(axes[1], loc="center right")

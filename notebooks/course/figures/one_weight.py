@@ -103,13 +103,8 @@ def draw_losses(
         style.label(ax, "\n".join(lines), x="weight w", y="" if i else "loss")
         told.append(", ".join(lines))
     style.hold_still(picture, left=0.1, right=0.98, bottom=0.22, top=0.75, wspace=0.08)
-    picture.legend(
-        *axes[0, 0].get_legend_handles_labels(),
-        loc="lower center",
-        ncols=3,
-        fontsize=style.TEXT_SIZE,
-        frameon=False,
-    )
+    handles = axes[0, 0].get_legend_handles_labels()[0]
+    style.legend_below(picture, handles, loc="lower center", handlelength=2)
     picture.alt = (
         f"Losses before and after a step of learning rate {learning_rate:.3g}: {'; '.join(told)}"
     )

@@ -6,10 +6,13 @@ from itertools import cycle
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
+from PIL import Image
 
 DPI = 100
 TEXT_SIZE = 13
@@ -105,6 +108,42 @@ class Picture(Figure):
     __str__ = __repr__
 
 
+class LivePicture(Picture):
+    """A Picture of which all but its `moving` artists is drawn once: fast enough to follow a hand.
+
+    Attributes:
+        moving: artists of the picture or its axes, drawn anew in each PNG.
+    """
+
+    def __init__(self, size: tuple[float, float]) -> None:
+        """Take the size (width, height) in inches."""
+        super().__init__(figsize=size, dpi=DPI, facecolor="white")
+        self.moving: list[Artist] = []
+        self._still: Any = None
+
+    def add_plot(self, place: tuple[float, float, float, float], **kw: Any) -> Axes:
+        """Add axes in the course's look at (left, bottom, width, height), shares of the picture."""
+        ax = self.add_axes(place, **kw)
+        _dress(ax)
+        return ax
+
+    def png(self) -> bytes:
+        """Return the picture as PNG bytes."""
+        for artist in self.moving:
+            artist.set_animated(True)  # left out by `draw`
+        if self._still is None:
+            self.canvas.draw()
+            self._still = self.canvas.copy_from_bbox(self.bbox)
+        self.canvas.restore_region(self._still)
+        for artist in self.moving:
+            artist.draw(self.canvas.get_renderer())
+        buffer = BytesIO()
+        pixels = Image.fromarray(np.asarray(self.canvas.buffer_rgba())).convert("RGB")
+        # Compressed well, it would take most of a frame's time.
+        pixels.save(buffer, format="png", compress_level=1)
+        return buffer.getvalue()
+
+
 def new_figure(
     rows: int = 1,
     cols: int = 1,
@@ -122,12 +161,16 @@ def new_figure(
     figure = Picture(figsize=size, dpi=DPI, layout="constrained", facecolor="white")
     axes = figure.subplots(rows, cols, **kw)
     for ax in figure.axes:
-        ax.set_facecolor("white")
-        ax.tick_params(which="both", labelsize=TEXT_SIZE)
-        ax.spines[["top", "right"]].set_visible(False)
+        _dress(ax)
     if title:
         figure.suptitle(title, fontsize=TITLE_SIZE)
     return figure, axes
+
+
+def _dress(ax: Axes) -> None:
+    ax.set_facecolor("white")
+    ax.tick_params(which="both", labelsize=TEXT_SIZE)
+    ax.spines[["top", "right"]].set_visible(False)
 
 
 def label(ax: Axes, title: str = "", x: str = "", y: str = "") -> None:
@@ -137,16 +180,26 @@ def label(ax: Axes, title: str = "", x: str = "", y: str = "") -> None:
     ax.set_ylabel(y, fontsize=TEXT_SIZE)
 
 
+def mark_level(ax: Axes, height: float, words: str, below: bool = False) -> None:
+    """Draw a level, such as the coin-flip floor, over the whole width, and name it at the right."""
+    ax.axhline(height, **COINS)
+    look = {"xytext": (0, -3 if below else 3), "textcoords": "offset points", "zorder": 5}
+    look |= {"ha": "right", "va": "top" if below else "bottom", "color": NEUTRAL}
+    look |= {"bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}}
+    place = {"xy": (0.98, height), "xycoords": ("axes fraction", "data")}
+    ax.annotate(words, fontsize=TEXT_SIZE - 1, **place, **look)
+
+
 def add_legend(ax: Axes, **kw: Any) -> Legend:
     """Add a legend in the course's size, with lines long enough to tell their styles apart."""
     return ax.legend(fontsize=TEXT_SIZE, frameon=False, handlelength=3, **kw)
 
 
-def legend_below(picture: Picture, ax: Axes) -> None:
-    """Add one legend of these axes' lines below all axes, in the course's size."""
-    handles, names = ax.get_legend_handles_labels()
-    look = {"frameon": False, "handlelength": 3, "fontsize": TEXT_SIZE}
-    picture.legend(handles, names, loc="outside lower center", ncols=len(names), **look)
+def legend_below(picture: Picture, handles: Iterable[Artist], **kw: Any) -> None:
+    """Add one legend below all axes, in the course's size and by default in one row."""
+    handles = list(handles)
+    look = {"frameon": False, "fontsize": TEXT_SIZE, "handlelength": 3, "ncols": len(handles)}
+    picture.legend(handles=handles, **{"loc": "outside lower center"} | look | kw)
 
 
 def hold_still(picture: Picture, **margins: float) -> None:

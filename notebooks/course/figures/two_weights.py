@@ -184,9 +184,7 @@ def explain_zeros(
     """Add below all axes what the marks of this landscape's zero points mean, and `others`."""
     kinds = {point.kind for point in filter(landscape.inside, landscape.zero_points)}
     handles = [*(_mark(kind, *_KINDS[kind]) for kind in _KINDS if kind in kinds), *others]
-    look = {"fontsize": style.TEXT_SIZE, "frameon": False}
-    look |= {"handlelength": 1.8, "columnspacing": 1.4}
-    picture.legend(handles=handles, loc="outside lower center", ncols=len(handles), **look)
+    style.legend_below(picture, handles, handlelength=1.8, columnspacing=1.4)
 
 
 def _mark(name: str, color: str, marker: str, size: float) -> Line2D:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from PIL import Image
 from torch import Tensor
 
 from course.figures import style
@@ -60,7 +58,7 @@ def draw_descent(landscape: Landscape, runs: Mapping[str, Paths]) -> Descent:
     return picture
 
 
-class Descent(style.Picture):
+class Descent(style.LivePicture):
     """What `draw_descent` draws, able to show other runs of the same rules, of up to `steps` steps.
 
     Axes, ticks and map are drawn once and kept. This makes every picture but the first several
@@ -68,15 +66,14 @@ class Descent(style.Picture):
     """
 
     def __init__(self, landscape: Landscape, rules: Sequence[str], steps: int) -> None:
-        super().__init__(figsize=_SIZE, dpi=style.DPI, facecolor="white")
+        super().__init__(_SIZE)
         self._landscape = landscape
-        self._still: Any = None
-        ax = self._axes(MAP)
+        ax = self.add_plot(MAP)
         draw_map(ax, landscape)
         mark_zeros(ax, landscape)
         style.label(ax, "", "weight a", "weight b")
         self._shown = {
-            rule: _Shown(ax, self._axes(losses), self._axes(moves), style.look_of(rule))
+            rule: _Shown(ax, self.add_plot(losses), self.add_plot(moves), style.look_of(rule))
             for rule, (losses, moves) in zip(rules, _PAIRS, strict=False)
         }
         top = 1.05 * landscape.losses(grid_of_starts(landscape, 25)).max().item()
@@ -86,7 +83,8 @@ class Descent(style.Picture):
             shown.moves[0].axes.tick_params(labelbottom=False)
         shown.moves[0].axes.tick_params(labelbottom=True)
         style.label(shown.moves[0].axes, x="step")
-        (self._start,) = ax.plot([], [], "o", color="white", mec="black", ms=11, animated=True)
+        (self._start,) = ax.plot([], [], "o", color="white", mec="black", ms=11)
+        self.moving += [*(a for shown in self._shown.values() for a in shown.artists), self._start]
         explain_zeros(self, landscape, [_key(f"example {i + 1}", d) for i, d in enumerate(_DASHES)])
 
     def show(self, runs: Mapping[str, Paths]) -> None:
@@ -99,24 +97,6 @@ class Descent(style.Picture):
         self._start.set_data(*([x] for x in start))
         words = (f"{rule} ends at {end}" for rule, end in ends.items())
         self.alt = f"Descent from ({start[0]:.2f}, {start[1]:.2f}): {'; '.join(words)}"
-
-    def png(self) -> bytes:
-        """Return what was drawn once and kept, with the runs drawn on it, as PNG bytes."""
-        if self._still is None:
-            self.canvas.draw()
-            self._still = self.canvas.copy_from_bbox(self.bbox)
-        self.canvas.restore_region(self._still)
-        for artist in (*(a for shown in self._shown.values() for a in shown.artists), self._start):
-            artist.axes.draw_artist(artist)
-        buffer = BytesIO()
-        Image.fromarray(np.asarray(self.canvas.buffer_rgba())).save(buffer, "png", compress_level=1)
-        return buffer.getvalue()
-
-    def _axes(self, box: Box) -> Axes:
-        ax = self.add_axes(box)
-        ax.tick_params(labelsize=style.TEXT_SIZE)
-        ax.spines[["top", "right"]].set_visible(False)
-        return ax
 
 
 class _Shown:
@@ -134,8 +114,6 @@ class _Shown:
         moves.set(ylim=(-0.6, 1.6))
         moves.set_yticks(_ROWS, ["a", "b"])
         self.artists = [*self.losses, *self.moves, self.path, self.end, losses.title]
-        for artist in self.artists:
-            artist.set_animated(True)  # not drawn with the rest
 
     def put(self, paths: Paths, title: str) -> None:
         path = paths.weights[:, 0].T.numpy()
