@@ -15,8 +15,11 @@ from course.panels.arc_lab import ArcLab
 from course.panels.between_panel import Between
 from course.panels.spirals_panel import Spirals
 from course.study.running import Study
+from tests.exercises import every_wrong_answer, is_refused
 from tests.oracle import consensus_veto
 from tests.refresh_notebooks import NOTEBOOKS, code_cells
+
+REFUSED = {}  # {check: [(*arguments, words)]}
 
 FOLDED = re.compile(r"<details[^>]*>\s*<summary>(.*?)</summary>(.*?)</details>", re.DOTALL)
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
@@ -218,24 +221,15 @@ def forgetful(a, b):
     return by_three_cases(a, b) or (b if a == 0.0 and b == 0.5 else 0.0)
 
 
-@pytest.mark.parametrize(
-    ("merge", "words"),
-    [
-        (lambda a, b: 0.0, "They agree"),
-        (lambda a, b: (a + b) / 2, "the mean of the two"),
-        (lambda a, b: min(abs(a), abs(b)) if a * b > 0 else 0.0, "has their sign"),
-        (lambda a, b: min(a, b) if a * b > 0 else 0.0, "nearest to zero is the max"),
-        (lambda a, b: min(a, b, key=abs), "merge"),
-        (lambda a, b: (a or b) if a * b == 0 else by_three_cases(a, b), "share a non-zero sign"),
-        (forgetful, "nothing may undo it"),
-    ],
-)
-def test_merge_refuses(merge, words):
-    if callable(merge):
-        merge.__name__ = "merge"
-    verdict = checks.check_merge(merge)
-    assert not verdict
-    assert words in verdict.message
+REFUSED[checks.check_merge] = [
+    (lambda a, b: 0.0, "They agree"),
+    (lambda a, b: (a + b) / 2, "the mean of the two"),
+    (lambda a, b: min(abs(a), abs(b)) if a * b > 0 else 0.0, "has their sign"),
+    (lambda a, b: min(a, b) if a * b > 0 else 0.0, "nearest to zero is the max"),
+    (lambda a, b: min(a, b, key=abs), "share a non-zero sign"),
+    (lambda a, b: (a or b) if a * b == 0 else by_three_cases(a, b), "share a non-zero sign"),
+    (forgetful, "nothing may undo it"),
+]
 
 
 def test_merge_passes():
@@ -257,26 +251,24 @@ def mean_of(numbers):
     return sum(numbers) / len(numbers)
 
 
-@pytest.mark.parametrize(
-    ("at_least_k", "words"),
-    [
-        (lambda g, k: 0.0, "Count: 3 positive, 0 negative, and k is 3"),
-        (lambda g, k: min(g, key=abs), "Neither side has enough"),
-        (lambda g, k: side(g, k, of=mean_of), "That is a mean"),
-        (lambda g, k: mean_of(g) if side(g, k) else 0.0, "That is a mean"),
-        (lambda g, k: side(g, k, of=max), "farthest from zero"),
-        (lambda g, k: -side(g, k), "subtracting it is the optimizer's part"),
-        (lambda g, k: side(g, len(g)), "k is 2"),
-        (lambda g, k: np.sign(side(g, k)) * min(map(abs, g)), "those that agree only"),
-        (lambda g, k: side([x for x in g if x], k - g.count(0)), "a zero belongs to neither"),
-    ],
-)
-def test_at_least_k_refuses(at_least_k, words):
-    verdict = checks.check_at_least_k(at_least_k)
-    assert not verdict
-    assert words in verdict.message
+REFUSED[checks.check_at_least_k] = [
+    (lambda g, k: 0.0, "Count: 3 positive, 0 negative, and k is 3"),
+    (lambda g, k: min(g, key=abs), "Neither side has enough"),
+    (lambda g, k: side(g, k, of=mean_of), "That is a mean"),
+    (lambda g, k: mean_of(g) if side(g, k) else 0.0, "That is a mean"),
+    (lambda g, k: side(g, k, of=max), "farthest from zero"),
+    (lambda g, k: -side(g, k), "subtracting it is the optimizer's part"),
+    (lambda g, k: side(g, len(g)), "k is 2"),
+    (lambda g, k: np.sign(side(g, k)) * min(map(abs, g)), "those that agree only"),
+    (lambda g, k: side([x for x in g if x], k - g.count(0)), "a zero belongs to neither"),
+]
 
 
 def test_at_least_k_passes():
     verdict = checks.check_at_least_k(side)
     assert verdict, verdict.message
+
+
+@every_wrong_answer(REFUSED)
+def test_a_wrong_answer_is_told_what_is_wrong(check, arguments, words):
+    is_refused(check, arguments, words)

@@ -3,13 +3,15 @@
 import itertools
 import math
 
-import pytest
 import torch
 
 import consensus_lib as cl
 from consensus_lib.questions import Least, Votes
 from course.checks import agreement as checks
+from tests.exercises import every_wrong_answer, is_refused
 from tests.refresh_notebooks import NOTEBOOKS
+
+REFUSED = {}  # {check: [(*arguments, words)]}
 
 
 def by_outcomes(voters, threshold):
@@ -31,21 +33,14 @@ def test_floor_passes():
     assert verdict, verdict.message
 
 
-@pytest.mark.parametrize(
-    ("floor", "words"),
-    [
-        (lambda n, t: 2.0 ** (1 - n), "whatever the threshold"),
-        (heads(lambda k, n, t: k / n >= t), "That counts heads"),
-        (heads(lambda k, n, t: max(k, n - k) / n >= t), "3 against 1 has |s| = 1/2"),
-        (heads(lambda k, n, t: (2 * k - n) / n >= t), "Tails can win too"),
-        (heads(lambda k, n, t: abs(2 * k - n) / n > t), "At the threshold itself"),
-        (lambda n, t: 1.0, "There are 4 outcomes"),
-    ],
-)
-def test_floor_refuses(floor, words):
-    verdict = checks.check_floor(floor)
-    assert not verdict
-    assert words in verdict.message
+REFUSED[checks.check_floor] = [
+    (lambda n, t: 2.0 ** (1 - n), "whatever the threshold"),
+    (heads(lambda k, n, t: k / n >= t), "That counts heads"),
+    (heads(lambda k, n, t: max(k, n - k) / n >= t), "3 against 1 has |s| = 1/2"),
+    (heads(lambda k, n, t: (2 * k - n) / n >= t), "Tails can win too"),
+    (heads(lambda k, n, t: abs(2 * k - n) / n > t), "At the threshold itself"),
+    (lambda n, t: 1.0, "There are 4 outcomes"),
+]
 
 
 def test_the_floor_is_what_and_mask_moves_of_coins():
@@ -65,23 +60,16 @@ def test_mask_hurts_passes():
         assert "example 4 objects (-0.5) to the mask" in verdict.message
 
 
-@pytest.mark.parametrize(
-    ("gradients", "words"),
-    [
-        ([[1.0], [1.0], [1.0], [-1.0]], "example 4 objects (-0.5) to the mean"),
-        ([[1.0, 1.0], [2.0, 3.0]], "let one weight be 3 against 1"),
-        ([[1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [-1.0, 9.0]], "drop the very weight"),
-        ([[1.0, 2.0], [1.0]], "all equally long"),
-        ([[1.0, 2.0]], "one list of finite numbers for each example"),
-        ([1.0, 2.0], "one list of finite numbers for each example"),
-        ([[1.0], [math.nan]], "finite"),
-        (None, "expected one list"),
-    ],
-)
-def test_mask_hurts_refuses(gradients, words):
-    verdict = checks.check_mask_hurts(gradients)
-    assert not verdict
-    assert words in verdict.message
+REFUSED[checks.check_mask_hurts] = [
+    ([[1.0], [1.0], [1.0], [-1.0]], "example 4 objects (-0.5) to the mean"),
+    ([[1.0, 1.0], [2.0, 3.0]], "let one weight be 3 against 1"),
+    ([[1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [-1.0, 9.0]], "drop the very weight"),
+    ([[1.0, 2.0], [1.0]], "all equally long"),
+    ([[1.0, 2.0]], "one list of finite numbers for each example"),
+    ([1.0, 2.0], "one list of finite numbers for each example"),
+    ([[1.0], [math.nan]], "finite"),
+    (None, "expected one list"),
+]
 
 
 def rule(update, *needs):
@@ -109,24 +97,17 @@ def test_timid_passes():
         assert "from 2 numbers" in verdict.message
 
 
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        (rule(lambda a, n: -timid(a, n), Votes(), Least()), "the other sign"),
-        (rule(lambda a, n: timid(a, 1), Votes(), Least()), "divide it by how many"),
-        (rule(lambda a, n: timid(a, n).abs(), Votes(), Least()), "lost the sign"),
-        (rule(lambda a, n: a[Votes()].sign() * a[Least()], Votes(), Least()), "a third of"),
-        (rule(timid, Votes()), "asks for Least(), which `needs` does not name"),
-        (rule(lambda a, n: 0.0, Votes()), "raised"),
-        (cl.Rule, "to make your rule raised TypeError"),
-        (cl.Consensus, "2 against 1 counts a third|The formula is|expected"),
-        (timid, "expected a class made from cl.Rule"),
-    ],
-)
-def test_timid_refuses(answer, words):
-    verdict = checks.check_timid(answer)
-    assert not verdict
-    assert any(part in verdict.message for part in words.split("|"))
+REFUSED[checks.check_timid] = [
+    (rule(lambda a, n: -timid(a, n), Votes(), Least()), "the other sign"),
+    (rule(lambda a, n: timid(a, 1), Votes(), Least()), "divide it by how many"),
+    (rule(lambda a, n: timid(a, n).abs(), Votes(), Least()), "lost the sign"),
+    (rule(lambda a, n: a[Votes()].sign() * a[Least()], Votes(), Least()), "a third of"),
+    (rule(timid, Votes()), "asks for Least(), which `needs` does not name"),
+    (rule(lambda a, n: 0.0, Votes()), "raised"),
+    (cl.Rule, "to make your rule raised TypeError"),
+    (cl.Consensus, "2 against 1 counts a third|The formula is|expected"),
+    (timid, "expected a class made from cl.Rule"),
+]
 
 
 def test_the_objections_told_of_the_timid_rule():
@@ -146,3 +127,8 @@ def test_timid_must_be_right_when_streamed():
     verdict = checks.check_timid(ByStackOnly)
     assert not verdict
     assert "on a recorded model the update is wrong at" in verdict.message
+
+
+@every_wrong_answer(REFUSED)
+def test_a_wrong_answer_is_told_what_is_wrong(check, arguments, words):
+    is_refused(check, arguments, words)

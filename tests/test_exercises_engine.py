@@ -7,6 +7,9 @@ from torch import nn
 import consensus_lib as cl
 from course.checks import engine as checks
 from course.checks.tensors import difference
+from tests.exercises import every_wrong_answer, is_refused
+
+REFUSED = {}  # {check: [(*arguments, words)]}
 
 
 def folds(mean, consensus):
@@ -76,32 +79,25 @@ def test_fold_passes():
     assert checks.check_fold(merging), checks.check_fold(merging).message
 
 
-@pytest.mark.parametrize(
-    ("fold", "words"),
-    [
-        (folds(whole_mean, whole_consensus), "it holds the stream"),
-        (growing, "it holds the stream"),
-        (by_views, "it holds the stream"),
-        (
-            folds(lambda c: torch.stack([x.mean(0) for x in c]).mean(0), whole_consensus),
-            "chunks have different sizes",
-        ),
-        (folds(lambda c: torch.cat(c).sum(0), whole_consensus), "count the examples too"),
-        (folds(lambda c: c[0].mean(0), whole_consensus), "Carry the sum and the number"),
-        (folds(whole_mean, from_zero), "starts from a conflict"),
-        (folds(whole_mean, lambda c: cl.Consensus().reduce(c[-1])), "the last chunk alone"),
-        (folds(whole_mean, forgets_conflicts), "a conflict stays a conflict"),
-        (folds(whole_mean, whole_mean), "the consensus is [+0.6333], expected [+0.3]"),
-        (lambda stream: next(stream).mean(dim=0), "Expected mean, consensus"),
-        (lambda stream: (1.0, 2.0), "not a tensor"),
-        (lambda stream: 1 / 0, "raised ZeroDivisionError"),
-        (None, "not a function"),
-    ],
-)
-def test_fold_refuses(fold, words):
-    verdict = checks.check_fold(fold)
-    assert not verdict
-    assert words in verdict.message
+REFUSED[checks.check_fold] = [
+    (folds(whole_mean, whole_consensus), "it holds the stream"),
+    (growing, "it holds the stream"),
+    (by_views, "it holds the stream"),
+    (
+        folds(lambda c: torch.stack([x.mean(0) for x in c]).mean(0), whole_consensus),
+        "chunks have different sizes",
+    ),
+    (folds(lambda c: torch.cat(c).sum(0), whole_consensus), "count the examples too"),
+    (folds(lambda c: c[0].mean(0), whole_consensus), "Carry the sum and the number"),
+    (folds(whole_mean, from_zero), "starts from a conflict"),
+    (folds(whole_mean, lambda c: cl.Consensus().reduce(c[-1])), "the last chunk alone"),
+    (folds(whole_mean, forgets_conflicts), "a conflict stays a conflict"),
+    (folds(whole_mean, whole_mean), "the consensus is [+0.6333], expected [+0.3]"),
+    (lambda stream: next(stream).mean(dim=0), "Expected mean, consensus"),
+    (lambda stream: (1.0, 2.0), "not a tensor"),
+    (lambda stream: 1 / 0, "raised ZeroDivisionError"),
+    (None, "not a function"),
+]
 
 
 def up_and_down(a, delta):
@@ -134,33 +130,26 @@ def test_votes_passes(count_votes):
     assert verdict, verdict.message
 
 
-@pytest.mark.parametrize(
-    ("count_votes", "words"),
-    [
-        (by_gradients, "use two products of the matrices"),
-        (by_examples, "use two products of the matrices"),
-        (lambda a, d: tuple(x.T for x in up_and_down(a, d)), "has shape (3, 1)"),
-        (lambda a, d: tuple(x.T for x in up_and_down(a, d)), "the transpose"),
-        (lambda a, d: up_and_down(a, d)[::-1], "exchanged"),
-        (lambda a, d: (d.sign().T @ a.sign(),) * 2, "solve them for up and down"),
-        (lambda a, d: (d.sign().abs().T @ a.sign().abs(),) * 2, "solve them for up and down"),
-        (
-            lambda a, d: ((len(a) + d.sign().T @ a.sign()) / 2, up_and_down(a, d)[1]),
-            "one input of which is 0",
-        ),
-        (
-            lambda a, d: (up_and_down(a, d)[0], len(a) - up_and_down(a, d)[0]),
-            "need not vote down",
-        ),
-        (lambda a, d: (d.T @ a, d.T @ a), "the product of the signs"),
-        (lambda a, d: d.T @ a, "Expected positive, negative"),
-        (lambda a, d: (1, 2), "not a tensor"),
-    ],
-)
-def test_votes_refuses(count_votes, words):
-    verdict = checks.check_votes(count_votes)
-    assert not verdict
-    assert words in verdict.message
+REFUSED[checks.check_votes] = [
+    (by_gradients, "use two products of the matrices"),
+    (by_examples, "use two products of the matrices"),
+    (lambda a, d: tuple(x.T for x in up_and_down(a, d)), "has shape (3, 1)"),
+    (lambda a, d: tuple(x.T for x in up_and_down(a, d)), "the transpose"),
+    (lambda a, d: up_and_down(a, d)[::-1], "exchanged"),
+    (lambda a, d: (d.sign().T @ a.sign(),) * 2, "solve them for up and down"),
+    (lambda a, d: (d.sign().abs().T @ a.sign().abs(),) * 2, "solve them for up and down"),
+    (
+        lambda a, d: ((len(a) + d.sign().T @ a.sign()) / 2, up_and_down(a, d)[1]),
+        "one input of which is 0",
+    ),
+    (
+        lambda a, d: (up_and_down(a, d)[0], len(a) - up_and_down(a, d)[0]),
+        "need not vote down",
+    ),
+    (lambda a, d: (d.T @ a, d.T @ a), "the product of the signs"),
+    (lambda a, d: d.T @ a, "Expected positive, negative"),
+    (lambda a, d: (1, 2), "not a tensor"),
+]
 
 
 @pytest.fixture
@@ -316,3 +305,8 @@ def test_what_is_said_of_tensors():
     assert difference(torch.ones(2), torch.zeros(2)) == "is [+1, +1], expected [0, 0]"
     assert difference(torch.ones(9), torch.zeros(9)) == "is wrong at 9 of 9 entries"
     assert "nan" in difference(torch.full((1,), torch.nan), torch.zeros(1))
+
+
+@every_wrong_answer(REFUSED)
+def test_a_wrong_answer_is_told_what_is_wrong(check, arguments, words):
+    is_refused(check, arguments, words)

@@ -8,7 +8,6 @@ import pytest
 import consensus_lib as cl
 from course import arc
 from course.figures.curves import PANELS, draw_curves, medians
-from course.figures.runs import fit_all
 from course.figures.tables import Table
 
 TASK = arc.load_task("3618c87e")
@@ -32,7 +31,7 @@ def test_runs_come_back_in_order_and_one_bad_run_is_kept_as_it_was(capsys):
         {"task": TASK, "rule": cl.Mean(), "optimizer": "sgd", "learning_rate": 1e20},
         {"task": TASK, "rule": cl.Consensus(), "seed": 2, "steps": 3},
     ]
-    good, bad, other = fit_all(jobs)
+    good, bad, other = arc.fit_all(jobs)
     assert good.loss == pytest.approx(arc.fit(**jobs[0]).loss)
     assert other.loss == pytest.approx(arc.fit(**jobs[2]).loss)
     assert bad.stopped == "diverged"

@@ -11,6 +11,7 @@ from course.arc.encoding import (
 from course.arc.fitting import ArcHistory, Examination, fit
 from course.arc.generators import GENERATED_TASKS, generate_pairs
 from course.arc.network import TinyConv
+from course.arc.runs import fit_all
 from course.arc.scoring import Score, copy_baseline, score
 from course.arc.tasks import Pair, Task, as_grid, load_task, task_ids, teaching_task_ids
 
@@ -31,6 +32,7 @@ __all__ = [
     "encode_grid",
     "encode_pairs",
     "fit",
+    "fit_all",
     "generate_pairs",
     "load_task",
     "score",

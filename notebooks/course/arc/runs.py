@@ -10,13 +10,13 @@ from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
 from consensus_lib import Diverged
-from course.arc import ArcHistory, fit
+from course.arc.fitting import ArcHistory, fit
 
 __all__ = ["fit_all"]
 
 
 def fit_all(jobs: Iterable[Mapping[str, Any]]) -> list[ArcHistory]:
-    """Run `course.arc.fit(**job)` for every job, as many at a time as there are cores.
+    """Run `fit(**job)` for every job, as many at a time as there are cores.
 
     Each run has one thread, so that its numbers do not depend on how many run beside it. A run
     that diverges gives the history it had (`stopped` is "diverged").
