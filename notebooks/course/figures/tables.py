@@ -27,7 +27,8 @@ class Table:
         self._left = [c for c in frame if any(isinstance(value, str) for value in frame[c])]
 
     def __repr__(self) -> str:
-        return self._text.to_string(index=False)
+        # heads of several words want two spaces between columns
+        return self._text.rename(columns=" {}".format).to_string(index=False)
 
     def _repr_html_(self) -> str:
         cells = self._text.map(escape)
