@@ -9,14 +9,16 @@ different sizes share one product, and S networks share one call. The numbers ar
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from course.arc import Pair, TinyConv, encode_grid
+from course.arc import Pair, TinyConv
 from course.arc.encoding import N_CHANNELS
 from course.arc.tasks import N_COLOURS
 
@@ -28,36 +30,64 @@ TAPS = 9
 class Cells:
     """The cells of N pairs with known outputs, M in all, pair after pair and row after row.
 
+    Either all networks see the same pairs (R = 1), or each of R networks its own; those have
+    the same shapes then, so that the cells lie alike.
+
     Attributes:
         count: M.
         pairs: N slices of the M cells.
-        targets: int64 (M,), the colours wanted.
-        changed: bool (M,), whether that colour differs from the input's.
-        shares: float32 (N, M), 1 / (number of cells of the pair) at its own cells, else 0.
+        targets: int64 (R, M), the colours wanted.
+        inputs: int64 (R, M), the colours given.
+        shares: (N, M), 1 / (number of cells of the pair) at its own cells, else 0.
         neighbours: int64 (M, 9), the numbers of the cells around, M where the grid ends.
-        columns: float32 (M, 99), what the first convolution sees.
+        columns: (R, M, 99), what the first convolution sees.
+
+    Raises:
+        ValueError: if the pairs of two networks differ in number or shape.
     """
 
-    def __init__(self, pairs: Sequence[Pair]) -> None:
-        sizes = [pair.input.size for pair in pairs]
+    def __init__(self, *pairs_of: Sequence[Pair]) -> None:
+        shapes = {tuple(pair.input.shape for pair in pairs) for pairs in pairs_of}
+        if len(shapes) != 1:
+            raise ValueError(f"networks side by side see grids of the same shapes, not {shapes}")
+        own_shapes = shapes.pop()
+        sizes = [height * width for height, width in own_shapes]
         ends = torch.tensor(sizes).cumsum(0).tolist()
         self.count = ends[-1]
         self.pairs = [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
-        self.targets = torch.cat([torch.tensor(pair.output).flatten() for pair in pairs])
-        inputs = torch.cat([torch.tensor(pair.input).flatten() for pair in pairs])
-        self.changed = inputs != self.targets
-        self.shares = torch.zeros(len(pairs), self.count)
+        self.targets = _flat([[pair.output for pair in pairs] for pairs in pairs_of])
+        self.inputs = _flat([[pair.input for pair in pairs] for pairs in pairs_of])
+        self.shares = torch.zeros(len(sizes), self.count)
         for row, own, size in zip(self.shares, self.pairs, sizes, strict=True):
             row[own] = 1 / size
         self.neighbours = torch.cat(
             [
-                _neighbours(pair.input.shape, own.start, outside=self.count)
-                for pair, own in zip(pairs, self.pairs, strict=True)
+                _neighbours(shape, own.start, outside=self.count)
+                for shape, own in zip(own_shapes, self.pairs, strict=True)
             ]
         )
-        channels = torch.cat([encode_grid(pair.input).flatten(1).T for pair in pairs])
-        padded = functional.pad(channels, (0, 0, 0, 1))
-        self.columns = padded[self.neighbours].flatten(start_dim=1)
+        channels = functional.one_hot(self.inputs, N_COLOURS)
+        channels = functional.pad(channels, (0, 1), value=1)  # a channel of ones, as encode_grid
+        padded = functional.pad(channels.to(self.shares.dtype), (0, 0, 0, 1))
+        self.columns = padded[:, self.neighbours].flatten(start_dim=2)
+
+    @property
+    def changed(self) -> Tensor:
+        """bool (R, M), whether the colour wanted differs from the one given."""
+        return self.inputs != self.targets
+
+    def keep(self, rows: Sequence[int]) -> Cells:
+        """The cells of these networks only."""
+        if len(self.targets) == 1:
+            return self
+        kept = copy(self)
+        kept.targets, kept.inputs = self.targets[rows], self.inputs[rows]
+        kept.columns = self.columns[rows]
+        return kept
+
+
+def _flat(grids: Sequence[Sequence[np.ndarray]]) -> Tensor:
+    return torch.tensor(np.stack([np.concatenate([g.ravel() for g in own]) for own in grids]))
 
 
 def _neighbours(shape: tuple[int, ...], first: int, outside: int) -> Tensor:
@@ -195,7 +225,7 @@ class Networks:
 
     def losses(self, logs: Tensor) -> Tensor:
         """The loss of each pair, (S, N), nats a cell, from log-probabilities (S, 10, M)."""
-        wanted = self.cells.targets.expand(len(logs), 1, -1)
+        wanted = self.cells.targets[:, None].expand(len(logs), 1, -1)
         return -logs.gather(1, wanted)[:, 0] @ self.cells.shares.T
 
 
@@ -221,9 +251,9 @@ class Differentiable(Networks):
             for layer, seen, back in zip(self._layers, self._seen, backs, strict=True)
         ]
         self._bias_stacks = [layer.bias(self._stack).transpose(0, 1) for layer in self._layers]
-        self._members = (cells.shares > 0).float().expand(s, -1, -1)
+        self._members = (cells.shares > 0).to(cells.shares.dtype).expand(s, -1, -1)
         self._backs = backs
-        self._wanted = functional.one_hot(cells.targets, N_COLOURS).T.float()
+        self._wanted = functional.one_hot(cells.targets, N_COLOURS).mT.to(cells.shares.dtype)
         self._scale = cells.shares.sum(dim=0)
         # back through a convolution, the neighbour to the left becomes the one to the right
         self._lookup_back = self._lookup.view(-1, TAPS).flip(1).flatten()
@@ -256,4 +286,6 @@ class Differentiable(Networks):
             torch.index_select(self._padded, 0, self._lookup_back, out=self._back_around)
             back = self._back_around.view(*back.shape[:2], -1)
         torch.bmm(back, transposed.flatten(1, 2), out=self._leaving)
-        torch.mul(self._leaving, self._hidden[number - 1] > 0, out=self._arriving)
+        torch.ops.aten.threshold_backward.grad_input(
+            self._leaving, self._hidden[number - 1], 0, grad_input=self._arriving
+        )

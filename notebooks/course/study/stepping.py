@@ -2,45 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from consensus_lib.questions import Agreed, Stack
 from consensus_lib.updates import hold_masked_weights
-from course.study.plan import Setting
 
-__all__ = ["ScaledStepper", "Stepper", "SteppingRule"]
+__all__ = ["Method", "ScaledStepper", "Stepper"]
 
 
-class SteppingRule(Protocol):
-    """What moves the weights (S, P) of S networks."""
+_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+}
 
-    weights: Tensor
 
-    def move(self, update: Tensor, stack: Stack) -> None:
-        """Take one step, in place, given the rule's updates (S, P) and the gradients."""
+@dataclass(frozen=True)
+class Method:
+    """How a network is trained.
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these networks only; `weights` is then another tensor."""
+    Attributes:
+        rule: a name of `course.study.rules.RULES`.
+        learning_rate: of the optimizer.
+        weight_decay: of the optimizer; decoupled under "adamw", else added to the gradient.
+        held: whether weights without an update stay where they are.
+        optimizer: "adamw", "adam", or "sgd" without momentum.
+    """
+
+    rule: str
+    learning_rate: float
+    weight_decay: float = 0.0
+    held: bool = False
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
 
 
 class Stepper:
-    """Moves by the optimizer of the setting."""
+    """Moves weights (S, P), in place, by the optimizer of a method."""
 
-    def __init__(self, weights: Tensor, setting: Setting, learning_rate: float) -> None:
+    def __init__(self, weights: Tensor, method: Method) -> None:
         self._parameter = nn.Parameter(weights)
-        if setting.optimizer == "sgd":
-            self._optimizer: torch.optim.Optimizer = torch.optim.SGD(
-                [self._parameter], lr=learning_rate, weight_decay=setting.weight_decay
-            )
-        else:
-            self._optimizer = torch.optim.AdamW(
-                [self._parameter], lr=learning_rate, weight_decay=setting.weight_decay
-            )
-        if setting.hold_masked:
+        self._optimizer = _OPTIMIZERS[method.optimizer](
+            [self._parameter], lr=method.learning_rate, weight_decay=method.weight_decay
+        )
+        if method.held:
             hold_masked_weights(self._optimizer)
 
     @property
@@ -49,13 +58,13 @@ class Stepper:
         return self._parameter.detach()
 
     def move(self, update: Tensor, stack: Stack) -> None:
-        """See `SteppingRule.move`."""
+        """Take one step, in place, given the rule's updates (S, P) and the gradients."""
         self._parameter.grad = update
         self._optimizer.step()
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """See `SteppingRule.keep`."""
-        self._parameter.data = self._parameter.data[rows]
+    def keep(self, rows: Sequence[int], weights: Tensor) -> None:
+        """Go on with these networks only, whose weights stand in this tensor from now on."""
+        self._parameter.data = weights
         state = self._optimizer.state[self._parameter]
         for name, value in state.items():
             if value.dim():  # the count of steps is common to all
@@ -69,13 +78,13 @@ class ScaledStepper:
     moves along the first step by the length of the second: how far, without which weights.
     """
 
-    def __init__(self, weights: Tensor, setting: Setting, learning_rate: float) -> None:
-        self.weights = weights.clone()
-        self._along = Stepper(weights.clone(), setting, learning_rate)
-        self._as_long_as = Stepper(weights.clone(), setting, learning_rate)
+    def __init__(self, weights: Tensor, method: Method) -> None:
+        self.weights = weights
+        self._along = Stepper(weights.clone(), method)
+        self._as_long_as = Stepper(weights.clone(), method)
 
     def move(self, update: Tensor, stack: Stack) -> None:
-        """See `SteppingRule.move`."""
+        """As `Stepper.move`."""
         direction = self._step(self._along, update, stack)
         length = self._step(self._as_long_as, stack[Agreed()], stack).norm(dim=1)
         norm = direction.norm(dim=1)
@@ -87,8 +96,8 @@ class ScaledStepper:
         stepper.move(update, stack)
         return stepper.weights - self.weights
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """See `SteppingRule.keep`."""
-        self.weights = self.weights[rows]
-        self._along.keep(rows)
-        self._as_long_as.keep(rows)
+    def keep(self, rows: Sequence[int], weights: Tensor) -> None:
+        """As `Stepper.keep`."""
+        self.weights = weights
+        self._along.keep(rows, weights.clone())
+        self._as_long_as.keep(rows, weights.clone())

@@ -16,7 +16,7 @@ from course.arc import Pair, Task
 from course.study.networks import Architecture, Cells, Differentiable, Networks
 from course.study.plan import Budget, Setting
 from course.study.rules import SCALED_MEAN, Reducer
-from course.study.stepping import ScaledStepper, Stepper
+from course.study.stepping import Method, ScaledStepper, Stepper
 
 __all__ = ["Row", "Trainer", "Trial", "run_trial"]
 
@@ -95,7 +95,14 @@ class Trainer:
         first = self.architecture.first_weights(seeds)
         self.best = first.clone()
         stepper = ScaledStepper if trial.rule == SCALED_MEAN else Stepper
-        self.stepper = stepper(first, setting, trial.learning_rate)
+        method = Method(
+            trial.rule,
+            trial.learning_rate,
+            setting.weight_decay,
+            setting.hold_masked,
+            setting.optimizer,
+        )
+        self.stepper = stepper(first, method)
         self.reducer = Reducer(trial.rule, self.architecture, seeds)
         self.runs = [_Run([*budget.levels], [*budget.checkpoints]) for _ in seeds]
         self.alive = list(range(len(seeds)))
@@ -144,7 +151,7 @@ class Trainer:
         self.alive = [self.alive[row] for row in rows]
         if not rows:
             return
-        self.stepper.keep(rows)
+        self.stepper.keep(rows, self.stepper.weights[rows])
         self.networks = Differentiable(self.architecture, self.stepper.weights, self.cells)
 
     def _watch(self, step: int, losses: Tensor, stack: Stack, update: Tensor) -> None:
@@ -209,6 +216,6 @@ def _examined(name: str, networks: Networks) -> dict[str, Tensor]:
         f"{name}_loss": networks.losses(logs).mean(dim=1),
         # a task is solved when all its test pairs are; fresh pairs are single questions
         f"{name}_exact": exact.all(dim=1).float() if name == "test" else exact.float().mean(dim=1),
-        f"{name}_changed_accuracy": right[:, cells.changed].float().mean(dim=1),
+        f"{name}_changed_accuracy": right[:, cells.changed[0]].float().mean(dim=1),
         f"{name}_cell_accuracy": right.float().mean(dim=1),
     }
