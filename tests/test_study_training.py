@@ -110,8 +110,10 @@ def test_what_is_seen_of_a_run_is_what_its_weights_say():
     logits = model(inputs)
     right, changed = logits.argmax(1) == targets, inputs[:, :10].argmax(1) != targets
     assert first["test_loss"] == pytest.approx(cell_loss(logits, targets).mean().item(), rel=1e-4)
-    assert first["test_changed"] == pytest.approx(right[changed].float().mean().item())
-    assert first["test_kept"] == pytest.approx(right[~changed].float().mean().item(), nan_ok=True)
+    assert first["test_changed_accuracy"] == pytest.approx(right[changed].float().mean().item())
+    assert first["test_kept_accuracy"] == pytest.approx(
+        right[~changed].float().mean().item(), nan_ok=True
+    )
     colours = model.layers[0].weight.detach() ** 2
     wanted = colours[:, [3, 7]].sum() / colours.sum()
     assert first["accident_weight"] == pytest.approx(wanted.item(), rel=1e-4)

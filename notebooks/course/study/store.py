@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 __all__ = ["Columns", "Store"]
 
@@ -95,6 +96,21 @@ class Store:
         return Columns(
             {name: _as_array(name, [row[name] for row in rows]) for name in self._columns}
         )
+
+    def text(self) -> pd.DataFrame:
+        """All rows as text, in the order in which they came."""
+        text = io.StringIO(self._text())
+        return pd.read_csv(text, dtype=str, keep_default_na=False) if text.getvalue() else self._no
+
+    def frame(self) -> pd.DataFrame:
+        """All rows, numbers as numbers; an empty field among them is nan."""
+        text = io.StringIO(self._text())
+        kinds = dict.fromkeys(_TEXT, str)
+        return pd.read_csv(text, dtype=kinds) if text.getvalue() else self._no
+
+    @property
+    def _no(self) -> pd.DataFrame:
+        return pd.DataFrame(columns=list(self._columns))
 
     def tidy(self) -> None:
         """Sort the rows and write them as one member, which takes less room."""

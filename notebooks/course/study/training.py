@@ -131,15 +131,14 @@ class Training:
         final: {number of a run: its weights (P,) at the end}.
     """
 
-    def __init__(
-        self, runs: Sequence[Run], budget: Budget, architecture: Architecture = Architecture()
-    ) -> None:
+    def __init__(self, runs: Sequence[Run], budget: Budget, architecture: Architecture) -> None:
         self._runs, self._budget, self._architecture = runs, budget, architecture
         self.weights = architecture.first_weights([run.seed for run in runs])
         self.final: dict[int, Tensor] = {}
         self._progress = [_Progress([*budget.levels], [*budget.checkpoints]) for _ in runs]
         self._alive = list(range(len(runs)))
         self._cells = _cells([run.train for run in runs])
+        self._laid_out: dict[int, Cells] = {}
         self._teams = []
         for method, members in groupby(runs, key=lambda run: run.method):
             seeds, start = [run.seed for run in members], sum(len(t.members) for t in self._teams)
@@ -225,7 +224,7 @@ class Training:
         if not run.reference:
             return {}
         weights = self.weights[row : row + 1]
-        networks = Differentiable(self._architecture, weights, Cells(run.reference))
+        networks = Differentiable(self._architecture, weights, self._lay_out(run.reference))
         serves = networks.gradients()[1].mean(dim=0)[0].sign() == update.sign()
         layer, accidents = self._architecture.layers[0], list(run.accidents)
         of_update = layer.weight(update.abs()[None]).view(9, -1, layer.outputs)
@@ -236,8 +235,14 @@ class Training:
             "accident_weight": _ratio(of_weights[:, accidents].sum(), of_weights.sum()),
         }
 
+    def _lay_out(self, pairs: tuple[Pair, ...]) -> Cells:
+        """The cells of pairs, made once; all pairs live as long as the runs."""
+        if id(pairs) not in self._laid_out:
+            self._laid_out[id(pairs)] = Cells(pairs)
+        return self._laid_out[id(pairs)]
+
     def _examined(self, name: str, pairs: tuple[Pair, ...], row: int, asked: int | None) -> Row:
-        cells = Cells(pairs)
+        cells = self._lay_out(pairs)
         networks = Networks(self._architecture, self.weights[row : row + 1], cells)
         logs = networks.log_probabilities()
         right, changed = (logs.argmax(dim=1) == cells.targets)[0], cells.changed[0]
@@ -246,8 +251,8 @@ class Training:
         return {
             f"{name}_loss": networks.losses(logs).mean().item(),
             f"{name}_exact": sum(exact) / len(exact),
-            f"{name}_changed": _ratio(right[changed].sum(), changed.sum()),
-            f"{name}_kept": _ratio(right[kept].sum(), kept.sum()),
+            f"{name}_changed_accuracy": _ratio(right[changed].sum(), changed.sum()),
+            f"{name}_kept_accuracy": _ratio(right[kept].sum(), kept.sum()),
         }
 
 
