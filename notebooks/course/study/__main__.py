@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from course.study.reports import report
 from course.study.studies import FOLDER, PARTS, Studies
 
 
@@ -45,6 +46,11 @@ def _status(studies: Studies, args: argparse.Namespace) -> None:
         print(f"{name:18} {stands:24} {part.about}")
 
 
+def _report(studies: Studies, args: argparse.Namespace) -> None:
+    for line in report(studies.rows):
+        print(line)
+
+
 def _again(studies: Studies, args: argparse.Namespace) -> None:
     wanted = dict(pair.split("=", 1) for pair in args.runs)
     rows = studies.again(args.part, **wanted)
@@ -70,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--scheduler", metavar="ADDRESS", help="of the dask cluster, host:port")
     run.set_defaults(action=_run)
     commands.add_parser("status", parents=[common]).set_defaults(action=_status)
+    commands.add_parser("report", parents=[common]).set_defaults(action=_report)
     again = commands.add_parser("again", parents=[common])
     again.add_argument("part", choices=list(PARTS), metavar="PART")
     again.add_argument("runs", nargs="+", metavar="COLUMN=VALUE", help="such as world=3 rule=mean")
