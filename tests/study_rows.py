@@ -1,7 +1,8 @@
 """Rows as the study stores them, made up, for the tests of what is said of them."""
 
-from course.study.plan import study_tasks
-from course.study.reporting import columns_of
+import pandas as pd
+
+from course.study.first_study import study_tasks
 
 STEPS = (0, 10, 30, 100, 200)
 LEVELS = (1.0, 0.3, 0.1)
@@ -29,4 +30,4 @@ def rows_of(rule, scores, seeds=(0, 1), reached=LEVELS, losses=(2.0, 1.0, 0.5, 0
 
 def columns(**scores):
     """Rows of several rules: columns(mean=[0.5, ...], consensus=[0.25, ...])."""
-    return columns_of([row for rule, values in scores.items() for row in rows_of(rule, values)])
+    return pd.DataFrame([row for rule, values in scores.items() for row in rows_of(rule, values)])

@@ -14,7 +14,8 @@ from course.panels.agreement_panel import FamilyOfRules
 from course.panels.arc_lab import ArcLab
 from course.panels.between_panel import Between
 from course.panels.spirals_panel import Spirals
-from course.study.running import Study
+from course.study.first_study import rates
+from course.study.studies import Studies
 from tests.oracle import consensus_veto
 from tests.refresh_notebooks import NOTEBOOKS, code_cells
 
@@ -85,7 +86,7 @@ PANELS = {
     "04_rules_of_agreement": ("panel", FamilyOfRules),
     "05_where_consensus_helps": ("panel", Spirals),
     "07_consensus_on_arc": ("lab", ArcLab),
-    "09_open_questions": ("panel", lambda: Between(Study().rates())),
+    "09_open_questions": ("panel", lambda: Between(rates(Studies().rows))),
 }
 
 

@@ -3,18 +3,20 @@
 import math
 import statistics
 
+import pandas as pd
 import pytest
 import torch
 
 import consensus_lib as cl
 from course.arc import load_task
 from course.checks import study as checks
-from course.study.plan import Budget, Job, study_tasks
-from course.study.reporting import columns_of, primary
-from course.study.running import run_job
+from course.study.first_study import FirstJob, study_tasks
+from course.study.reporting import primary
+from course.study.studies import run_job
+from course.study.training import Budget
 from tests.study_rows import rows_of
 
-TINY = Budget(steps=3, checkpoints=(0, 3))
+TINY = Budget(steps=3, checkpoints=(0, 3), levels=(), fitted=0)
 QUICK = {"tasks": ("e9afcf9a", "25d8a9c8"), "steps": 12}
 
 
@@ -164,8 +166,8 @@ def test_the_mean_as_a_rule_of_ones_own_is_equal_to_the_mean():
 
 def test_consensus_as_a_rule_of_ones_own_is_trained_as_in_the_study():
     """The same losses as the study's own rule by name, whose networks are reduced together."""
-    job = Job("e9afcf9a", "held AdamW", "consensus", 0.003, 0.01, 0, (0, 1), TINY)
-    wanted = [row["train_loss"] for row in run_job(job, "main")]
+    job = FirstJob("e9afcf9a", "held AdamW", "consensus", 0.003, seeds=(0, 1), budget=TINY)
+    wanted = [row["train_loss"] for row in run_job(job)]
     rows = checks._trained("e9afcf9a", (0, 1), TINY, 0.003, cl.Consensus().reduce)
     assert [row["train_loss"] for row in rows] == pytest.approx(wanted, rel=1e-5)
 
@@ -206,7 +208,7 @@ def test_a_rule_that_cannot_be_tested_is_told_why(rule, words):
 def known(by, tasks=20):
     """The verdict on a rule that is so much better than the mean at every task."""
     rows = rows_of("mean", [0.5] * tasks) + rows_of(checks._OWN, [0.5 + by] * tasks)
-    table = columns_of(rows)
+    table = pd.DataFrame(rows)
     return checks._finding(primary(table, checks._OWN), table)
 
 

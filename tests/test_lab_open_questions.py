@@ -4,7 +4,7 @@ import math
 import threading
 import time
 
-import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -12,36 +12,39 @@ from course.arc import TinyConv, cell_loss, encode_pairs, load_task
 from course.figures import open_questions
 from course.panels.between_panel import Between, draw_line
 from course.study.between import Line, line_between
-from course.study.networks import Architecture
-from course.study.plan import MAIN, Budget, Setting
+from course.study.first_study import MAIN, method_of
+from course.study.networks import Architecture, Differentiable
 from course.study.rules import MAIN_RULES
-from course.study.store import Columns
-from course.study.trials import Trainer, Trial
+from course.study.training import Budget, Run, Training
 
 TASK = load_task("4258a5f9")
 PATIENCE = 120
 
 
-def columns(**more):
-    return Columns(
-        task=np.array(["a", "a", "b", "b"]),
-        rule=np.array(["mean", "mean", "mean", "consensus"]),
-        score=np.array([1.0, 3.0, 10.0, math.nan]),
-    ) | Columns(**more)
+def columns():
+    return pd.DataFrame(
+        {
+            "task": ["a", "a", "b", "b"],
+            "rule": ["mean", "mean", "mean", "consensus"],
+            "score": [1.0, 3.0, 10.0, math.nan],
+        }
+    )
 
 
 def test_a_task_counts_once_however_many_runs_it_has():
-    rows = Columns(columns())
+    rows = columns()
     assert open_questions.mean_over_tasks(rows, "score") == (2 + 10) / 2
-    assert math.isnan(open_questions.mean_over_tasks(rows.where(rule="consensus"), "score"))
+    assert math.isnan(open_questions.mean_over_tasks(rows[rows["rule"] == "consensus"], "score"))
 
 
 def test_figures_show_the_means_they_are_given():
-    rows = Columns(
-        task=np.array(["a", "b"] * 4),
-        rule=np.array(["mean"] * 4 + ["consensus"] * 4),
-        decay=np.array([0.0, 0.0, 1.0, 1.0] * 2),
-        train_loss=np.array([1.0, 2, 3, 4, 5, 6, 7, 8]),
+    rows = pd.DataFrame(
+        {
+            "task": ["a", "b"] * 4,
+            "rule": ["mean"] * 4 + ["consensus"] * 4,
+            "decay": [0.0, 0.0, 1.0, 1.0] * 2,
+            "train_loss": [1.0, 2, 3, 4, 5, 6, 7, 8],
+        }
     )
     figure = open_questions.draw_against(rows, "decay", {"train_loss": ("loss", "nats")}, "decay")
     (ax,) = figure.axes
@@ -51,13 +54,15 @@ def test_figures_show_the_means_they_are_given():
 
 
 def test_layers_that_a_network_lacks_are_not_drawn():
-    rows = Columns(
-        task=np.array(["a", "a"]),
-        rule=np.array(["mean", "mean"]),
-        value=np.array([0.0, 10.0]),
-        layer_1_ratio=np.array([0.5, 0.2]),
-        layer_2_ratio=np.array([0.6, 0.3]),
-        layer_3_ratio=np.array([math.nan, math.nan]),
+    rows = pd.DataFrame(
+        {
+            "task": ["a", "a"],
+            "rule": ["mean", "mean"],
+            "value": [0.0, 10.0],
+            "layer_1_ratio": [0.5, 0.2],
+            "layer_2_ratio": [0.6, 0.3],
+            "layer_3_ratio": [math.nan, math.nan],
+        }
     )
     (ax,) = open_questions.draw_layers(rows, (0, 10)).axes
     assert [line.get_ydata().tolist() for line in ax.get_lines()] == [[0.5, 0.6], [0.2, 0.3]]
@@ -68,9 +73,10 @@ def test_the_line_passes_through_networks_whose_losses_are_those_of_the_model():
     line = line_between(TASK, rules, rates, seed=1, steps=12)
     ends = []
     for rule, rate in zip(rules, rates, strict=True):
-        trainer = Trainer(Trial(TASK, rule, Setting(), rate, (1,), Budget(12, (12,), (), 0.0)))
-        trainer.train()
-        ends.append(trainer.best[0])
+        run = Run(method_of(MAIN, rule, rate), 1, TASK.train, {})
+        training = Training([run], Budget(12, (12,), (), 0.0), Architecture())
+        training.train()
+        ends.append(training.final[0])
     model, (group,) = TinyConv(), encode_pairs(TASK.train)
     for place in (0, 13, 40):
         weights = Architecture().tensors(torch.lerp(*ends, line.shares[place]))
@@ -109,14 +115,14 @@ def test_the_panel_trains_and_shows_the_line(panel):
 
 def test_stop_ends_the_training(panel, monkeypatch):
     begun = threading.Event()
-    slow = Trainer._finite_gradients
+    slow = Differentiable.gradients
 
-    def step(trainer):
+    def step(networks):
         begun.set()
         time.sleep(0.1)  # 200 steps and two rules would take 40 seconds
-        return slow(trainer)
+        return slow(networks)
 
-    monkeypatch.setattr(Trainer, "_finite_gradients", step)
+    monkeypatch.setattr(Differentiable, "gradients", step)
     panel.start()
     assert begun.wait(PATIENCE)
     panel.stop()

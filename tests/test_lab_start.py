@@ -9,6 +9,7 @@ from importlib import metadata
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_hex
@@ -21,7 +22,6 @@ from course.figures import environment, style
 from course.figures.environment import Finding, look, needed_packages, report
 from course.figures.start import draw_answer, draw_learning
 from course.study.reporting import primary
-from course.study.store import Columns
 from course.toys.basins import kinds_of_ends
 from course.toys.landscapes import LANDSCAPES
 from course.toys.paths import side_by_side
@@ -209,15 +209,16 @@ def test_a_solved_grid_is_all_right():
 def rows_of(differences):
     """Rows of the study in which consensus differs so from a mean of 0.5, task by task."""
     tasks = [f"task {i:02}" for i in range(len(differences))]
-    size = 2 * len(tasks)
     changed = [0.5] * len(tasks) + [0.5 + d for d in differences]
-    return Columns(
-        task=np.array(tasks * 2),
-        rule=np.repeat(["mean", "consensus"], len(tasks)),
-        seed=np.zeros(size),
-        at=np.array(["step"] * size),
-        value=np.full(size, 200.0),
-        test_changed_accuracy=np.array(changed),
+    return pd.DataFrame(
+        {
+            "task": tasks * 2,
+            "rule": np.repeat(["mean", "consensus"], len(tasks)),
+            "seed": 0,
+            "at": "step",
+            "value": 200.0,
+            "test_changed_accuracy": changed,
+        }
     )
 
 

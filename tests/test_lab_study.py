@@ -1,15 +1,16 @@
 """The figures and the panel of notebook 08, on rows made up."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_rgba
 
 from course.figures import study_figures as figures
 from course.figures import style
 from course.panels.study_panel import StudyPanel
+from course.study.first_study import study_tasks
 from course.study.inference import holm
-from course.study.plan import study_tasks
-from course.study.reporting import columns_of, compare_at
+from course.study.reporting import compare_at
 from course.study.rules import MAIN_RULES
 from tests.study_rows import LEVELS, STEPS, columns, rows_of
 
@@ -95,7 +96,7 @@ def test_rates_ring_the_chosen_one():
         rows += rows_of("mean", [score] * 3, learning_rate=rate)
         rows += rows_of("consensus", [score / 2] * 3, learning_rate=rate)
     chosen = {"mean": 0.01, "consensus": 0.001}
-    (ax,) = figures.draw_rates(columns_of(rows), chosen).axes
+    (ax,) = figures.draw_rates(pd.DataFrame(rows), chosen).axes
     lines = {line.get_label(): line for line in ax.lines}
     assert list(lines["mean"].get_ydata()) == pytest.approx([0.2, 0.6, 0.4])
     rings = [line.get_xydata()[0].tolist() for line in ax.lines if line.get_marker() == "o"]
@@ -103,7 +104,7 @@ def test_rates_ring_the_chosen_one():
 
 
 def test_losses_are_drawn_run_by_run():
-    table = columns_of(rows_of("mean", [0.5] * 2) + rows_of("consensus", [0.5] * 2))
+    table = pd.DataFrame(rows_of("mean", [0.5] * 2) + rows_of("consensus", [0.5] * 2))
     picture = figures.draw_losses(table)
     assert [ax.get_title() for ax in picture.axes] == [f"task {t}" for t in study_tasks()[:2]]
     for ax in picture.axes:
@@ -112,7 +113,9 @@ def test_losses_are_drawn_run_by_run():
 
 
 def test_reach_draws_shares():
-    table = columns_of(rows_of("mean", [0.5] * 4) + rows_of("consensus", [0.5] * 4, reached=(1.0,)))
+    table = pd.DataFrame(
+        rows_of("mean", [0.5] * 4) + rows_of("consensus", [0.5] * 4, reached=(1.0,))
+    )
     (ax,) = figures.draw_reach(table).axes
     lines = {line.get_label(): list(line.get_ydata()) for line in ax.lines}
     assert lines == {"mean": [1, 1, 1], "consensus": [1, 0, 0]}
@@ -136,7 +139,7 @@ def test_fresh_pairs_are_means_and_ranges_over_seeds():
         for row in rows_of(rule, [0.5] * 2):
             seed = row["seed"] / 4
             rows.append(row | {"fresh_changed_accuracy": shift + seed, "fresh_exact": seed})
-    picture = figures.draw_fresh(columns_of(rows))
+    picture = figures.draw_fresh(pd.DataFrame(rows))
     changed = picture.axes[0]
     ranges = [line for line in changed.lines if len(line.get_xdata()) == 2]
     assert [list(line.get_xdata()) for line in ranges] == [[0.0, 0.25], [0.25, 0.5]] * 2

@@ -5,6 +5,7 @@ import itertools
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,12 +70,12 @@ def test_a_pair_has_the_same_task_and_the_same_seed():
 def test_columns_become_scores_and_a_run_is_not_counted_twice():
     runs = [*itertools.product(("mean", "consensus"), ("05269061", "b"), (0.0, 1.0))]
     rule, task, seed = map(np.array, zip(*runs, strict=True))
-    columns = {"rule": rule, "task": task, "seed": seed, "test_exact": seed, "test_loss": seed + 9}
+    columns = pd.DataFrame({"rule": rule, "task": task, "seed": seed, "test_exact": seed})
     found = scores_of(columns, "test_exact")
     by_hand = {("05269061", 0): 0.0, ("05269061", 1): 1.0, ("b", 0): 0.0, ("b", 1): 1.0}
     assert found == {"mean": by_hand, "consensus": by_hand}
-    twice = {name: np.append(column, column[-1]) for name, column in columns.items()}
-    with pytest.raises(ValueError, match="'consensus' has two rows for task b and seed 1:"):
+    twice = pd.concat([columns, columns[-1:]])
+    with pytest.raises(ValueError, match="'consensus' has two rows for task b and seed 1"):
         scores_of(twice, "test_exact")
 
 

@@ -3,11 +3,11 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from course.arc import load_task
-from course.study.__main__ import main
-from course.study.plan import study_tasks
+from course.study.first_study import study_tasks
 from course.study.remarks import copied_cells, observations, rises
 from course.study.reporting import (
     CHANGED,
@@ -15,12 +15,9 @@ from course.study.reporting import (
     LEVEL,
     MEASURES,
     by_pairs,
-    columns_of,
     compare_at,
     compare_solved,
     finished,
-    joined,
-    named,
     primary,
     reach,
     rows_at,
@@ -64,7 +61,7 @@ def test_rules_come_in_the_order_of_the_plan():
 
 
 def test_rows_of_another_part_join_under_a_name_of_their_own():
-    table = joined(columns(mean=HALF), named(columns(mean=shifted(0.2)), "slow mean"))
+    table = pd.concat([columns(mean=HALF), columns(mean=shifted(0.2)).assign(rule="slow mean")])
     (comparison,) = compare_at(table, "end").comparisons
     assert (comparison.rule, comparison.tasks) == ("slow mean", 20)
     assert comparison.difference == pytest.approx(0.2)
@@ -89,7 +86,7 @@ def test_runs_that_do_not_come_to_a_loss_are_left_out_and_counted():
         for row in rows_of("consensus", HALF, reached=())
         if row["task"] not in study_tasks()[:7]
     ]
-    table = columns_of(rows_of("mean", HALF) + some + never)
+    table = pd.DataFrame(rows_of("mean", HALF) + some + never)
     found = compare_at(table, LEVEL)
     assert found.unpaired == ("AND-mask",)
     (row,) = found.rows()
@@ -100,7 +97,7 @@ def test_runs_that_do_not_come_to_a_loss_are_left_out_and_counted():
 
 
 def test_nothing_stored_gives_nothing_and_no_error():
-    table = columns(mean=HALF).where(rule="consensus")
+    table = columns(mean=HALF).query("rule == 'consensus'")
     assert compare_at(table, "end").comparisons == ()
     assert compare_at(columns(mean=HALF), "end", rules=["consensus"]).unpaired == ("consensus",)
     assert primary(table).verdict == "undecided"
@@ -147,7 +144,7 @@ def test_the_verdict_is_the_plans(end, level, verdict):
         if by is not None:
             own = rows_of("consensus", shifted(by))
             rows += [row for row in own if row["at"] == at]
-    found = primary(columns_of(rows))
+    found = primary(pd.DataFrame(rows))
     assert found.verdict == verdict
     assert f"is {verdict}" in repr(found)
 
@@ -168,7 +165,7 @@ def test_rises_count_where_a_run_still_goes():
     for row in fitted:
         row["step"] = min(row["step"], 30)
     rounded = rows_of("abstain", HALF, losses=(1.0, 1.00001, 0.5, 0.5, 0.4))
-    assert rises(columns_of(bumpy + fitted + rounded)) == {
+    assert rises(pd.DataFrame(bumpy + fitted + rounded)) == {
         "mean": 0.5,
         "consensus": 0.0,
         "abstain": 0.0,
@@ -192,18 +189,4 @@ def test_observations_are_confirmed_or_not():
     for row in bad:
         row["update_ratio"] = 0.0 if row["at"] == "best" else 0.5
         row["consensus_ratio"] = row["step"] / 200
-    assert [o.confirmed for o in observations(columns_of(bad))] == [False] * 5
-
-
-def test_the_command_reports_a_quick_study(tmp_path, capsys):
-    folder = ["--quick", "--folder", str(tmp_path)]
-    run = ["run", "tuning", "main", *folder, "--processes", "1", "--backend", "threading"]
-    assert main(["report", *folder]) == 1
-    assert "no rows of 'main' yet" in capsys.readouterr().err
-    assert main(run) == 0
-    capsys.readouterr()
-    assert main(["report", *folder]) == 0
-    out = capsys.readouterr().out
-    assert "== main, held AdamW ==" in out
-    assert "changed-cell accuracy, after the last step\n" in out
-    assert out.splitlines()[-1].endswith("a gain worth having is not ruled out.")
+    assert [o.confirmed for o in observations(pd.DataFrame(bad))] == [False] * 5

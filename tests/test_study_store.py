@@ -5,11 +5,12 @@ import gzip
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course.study.store import Columns, Store
+from course.study.store import Store, read, select
 
 NAMES = ("task", "seed", "value", "ended")
 JOBS = [
@@ -31,18 +32,17 @@ def store(tmp_path):
 
 
 def test_rows_read_back(store):
-    columns = store.columns()
+    columns = read(store.path)
     assert columns["task"].tolist() == ["05269061", "a699fb00", "a699fb00", "3618c87e"]
     np.testing.assert_allclose(columns["value"], [0.25, 1 / 3, np.nan, np.nan], rtol=1e-4)
     assert columns["seed"].tolist() == [0, 0, 1, 0]
     text = gzip.decompress(store.path.read_bytes()).decode()
-    assert [*csv.DictReader(io.StringIO(text))] == store.rows()
+    assert [*csv.DictReader(io.StringIO(text))] == store.text().to_dict("records")
 
 
 def test_a_store_that_is_not_there_is_empty(tmp_path):
     store = Store(tmp_path / "none.csv.gz", NAMES)
-    assert store.rows() == []
-    assert len(store.columns()) == 0
+    assert len(store.text()) == len(read(store.path)) == 0
     assert not store.path.exists()
 
 
@@ -60,16 +60,17 @@ def test_a_kill_at_any_byte_loses_one_job_at_most(tmp_path_factory, data):
     again = Store(store.path, NAMES)
     kept = sum(end <= cut for end in ends)
     wanted = [row["task"] for rows in JOBS[:kept] for row in rows]
-    assert [row["task"] for row in again.rows()] == wanted
+    assert again.text()["task"].tolist() == wanted
     for rows in JOBS[kept:]:
         again.add(rows)
     assert again.path.read_bytes() == whole
 
 
 def test_tidy_keeps_the_rows_in_less_room(store):
-    before, size = store.rows(), store.path.stat().st_size
+    before, size = store.text(), store.path.stat().st_size
     store.tidy()
-    assert sorted(map(str, store.rows())) == sorted(map(str, before))
+    after = store.text()
+    assert sorted(after.to_numpy().tolist()) == sorted(before.to_numpy().tolist())
     assert store.path.stat().st_size < size
     first = store.path.read_bytes()
     store.tidy()
@@ -77,14 +78,14 @@ def test_tidy_keeps_the_rows_in_less_room(store):
 
 
 def test_other_columns_are_refused(store):
-    with pytest.raises(ValueError, match="has the columns task, seed"):
+    with pytest.raises(ValueError, match="has the columns task,seed"):
         Store(store.path, ("task", "loss"))
 
 
-def test_where_chooses_rows():
-    columns = Columns(rule=np.array(["a", "b", "a"]), value=np.array([1.0, 2.0, 3.0]))
-    assert columns.where(rule="a")["value"].tolist() == [1, 3]
-    assert columns.where(value=[2.0, 3.0])["rule"].tolist() == ["b", "a"]
-    assert len(columns.where(rule="c")) == 0
+def test_select_chooses_rows():
+    rows = pd.DataFrame({"rule": ["a", "b", "a"], "value": [1.0, 2.0, 3.0]})
+    assert select(rows, rule="a")["value"].tolist() == [1, 3]
+    assert select(rows, value=[2.0, 3.0], rule=["a", "b"])["rule"].tolist() == ["b", "a"]
+    assert len(select(rows, rule="c")) == 0
     with pytest.raises(ValueError, match="no column 'rul'"):
-        columns.where(rul="a")
+        select(rows, rul="a")

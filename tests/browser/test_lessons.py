@@ -9,7 +9,7 @@ from tests.refresh_notebooks import KERNEL
 CELLS = """\
 from course.panels.agreement_panel import FamilyOfRules; FamilyOfRules()
 from course.panels.spirals_panel import Spirals; Spirals()
-from course.panels.study_panel import StudyPanel; StudyPanel(Study().results("main"))
+from course.panels.study_panel import StudyPanel; StudyPanel(Studies().rows("main"))
 from course.panels.between_panel import Between; Between(Study().rates())"""
 RULES, SPIRALS, STUDY, BETWEEN = range(4)
 STOP_SECONDS = 0.5
@@ -17,7 +17,7 @@ STOP_SECONDS = 0.5
 
 @pytest.fixture(scope="module")
 def panels(notebooks):
-    first = nbformat.v4.new_code_cell("from course.study.running import Study")
+    first = nbformat.v4.new_code_cell("from course.study.studies import Studies")
     cells = [nbformat.v4.new_code_cell(source) for source in CELLS.splitlines()]
     metadata = {"kernelspec": KERNEL}  # without it JupyterLab asks which kernel to take
     notebook = nbformat.v4.new_notebook(cells=[first, *cells], metadata=metadata)

@@ -5,20 +5,22 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
-from consensus_lib.questions import Stack
 from course.arc import load_task
 from course.checks.tensors import kind, said
 from course.checks.verdict import Verdict, as_number, not_yet, right, shown
-from course.study.plan import MAIN, SETTINGS, Budget, study_tasks
-from course.study.reporting import CHANGED, LEVEL, Primary, columns_of, primary
-from course.study.store import Columns
-from course.study.trials import Row, Trainer, Trial
+from course.study.first_study import BUDGET, MAIN, method_of, study_tasks
+from course.study.networks import Architecture
+from course.study.reporting import CHANGED, LEVEL, Primary, primary
+from course.study.store import select
+from course.study.training import Budget, Reduce, Row, Run, Training
 
 __all__ = ["check_own_rule", "check_paired_difference", "check_verdict", "small_tasks"]
 
@@ -175,7 +177,7 @@ def check_own_rule(
         return not_yet(f"this is {shown(rule)}, not a function: pass the name without ().")
     if fault := _fault(reduce):
         return not_yet(fault)
-    budget = Budget(steps, (0, steps))
+    budget = replace(BUDGET, steps=steps, checkpoints=(0, steps))
     rows = []
     try:
         for task in tasks or small_tasks():
@@ -187,7 +189,7 @@ def check_own_rule(
     moved = [row["update_ratio"] for row in rows if row["rule"] == _OWN]
     if not any(moved):
         return not_yet("on these tasks your rule never moved a weight.")
-    columns = columns_of(rows)
+    columns = pd.DataFrame(rows)
     return right(_finding(primary(columns, _OWN), columns))
 
 
@@ -209,18 +211,17 @@ def _fault(reduce: Callable[[Tensor], Tensor]) -> str:
     return ""
 
 
-class _OwnReducer:
-    """In the place of `course.study.rules.Reducer`: one network after another."""
+def _guarded(reduce: Callable[[Tensor], Tensor]) -> Reduce:
+    """The rule for several networks, (N, S, P) to (S, P), one after another."""
 
-    def __init__(self, reduce: Callable[[Tensor], Tensor]) -> None:
-        self._reduce = reduce
-
-    def reduce(self, stack: Stack, alive: Sequence[int]) -> Tensor:
-        updates = [self._reduce(gradients.clone()) for gradients in stack.gradients.unbind(dim=1)]
-        update = torch.stack(updates).detach().to(stack.gradients.dtype)
+    def reduced(gradients: Tensor) -> Tensor:
+        updates = [reduce(own.clone()) for own in gradients.unbind(dim=1)]
+        update = torch.stack(updates).detach().to(gradients.dtype)
         if not torch.isfinite(update).all():
             raise ValueError("an update is not finite: do you divide by 0?")
         return update
+
+    return reduced
 
 
 def _trained(
@@ -231,10 +232,15 @@ def _trained(
     reduce: Callable[[Tensor], Tensor] | None = None,
 ) -> list[Row]:
     torch.set_num_threads(1)  # the networks are small
-    trainer = Trainer(Trial(load_task(task), "mean", SETTINGS[MAIN], learning_rate, seeds, budget))
-    if reduce is not None:
-        trainer.reducer = _OwnReducer(reduce)
-    return trainer.train()
+    pairs = load_task(task)
+    method = method_of(MAIN, "mean", learning_rate)
+    runs = [Run(method, seed, pairs.train, {"test": pairs.test}) for seed in seeds]
+    training = Training(runs, budget, Architecture(), reduce and _guarded(reduce))
+    return [
+        row | {"seed": seed}
+        for seed, rows in zip(seeds, training.train(), strict=True)
+        for row in rows
+    ]
 
 
 @cache
@@ -243,9 +249,9 @@ def _trained_by_mean(task: str, seeds: tuple[int, ...], budget: Budget) -> list[
     return [row | {"task": task, "rule": "mean"} for row in rows]
 
 
-def _finding(found: Primary, columns: Columns) -> str:
-    last = {rule: columns.where(rule=rule, at="best")["train_loss"] for rule in ("mean", _OWN)}
-    losses = ", ".join(f"{rule} {np.median(values):.2g}" for rule, values in last.items())
+def _finding(found: Primary, columns: pd.DataFrame) -> str:
+    end = select(columns, at="step", value=columns["value"].max()).groupby("rule")["train_loss"]
+    losses = ", ".join(f"{rule} {end.median()[rule]:.2g}" for rule in ("mean", _OWN))
     words = {
         "supported": "you have found something: take it to tasks that it has not seen yet.",
         "rejected": f"nothing found: a gain of {CHANGED.margin} is ruled out on tasks like these.",
@@ -253,5 +259,5 @@ def _finding(found: Primary, columns: Columns) -> str:
     }
     return (
         f"your rule can be tested. The finding: {words[found.verdict]}\n{found}\n"
-        f"best training loss, median: {losses} (equal loss is {LEVEL})"
+        f"training loss at the end, median: {losses} (equal loss is {LEVEL})"
     )

@@ -6,28 +6,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from course.figures import style
-from course.study.reporting import of_task
-from course.study.store import Columns
+from course.study.store import select
 
 __all__ = ["draw_against", "draw_layers", "draw_rise", "draw_voters", "mean_over_tasks"]
 
 
-def mean_over_tasks(columns: Columns, measure: str) -> float:
+def mean_over_tasks(columns: pd.DataFrame, measure: str) -> float:
     """The mean over tasks of the mean over their runs; nan where there is no run.
 
     Args:
         columns: rows of a study, one a run.
         measure: a column of numbers; a row without one (nan) is left out.
     """
-    known = ~np.isnan(columns[measure])
-    rows = Columns({name: columns[name][known] for name in ("task", measure)})
-    return float(np.mean([*of_task(rows, measure).values()])) if len(rows) else float("nan")
+    return float(columns.groupby("task")[measure].mean().mean())
 
 
 def draw_against(
-    columns: Columns,
+    columns: pd.DataFrame,
     by: str,
     panels: Mapping[str, tuple[str, str]],
     x: str,
@@ -49,8 +47,8 @@ def draw_against(
     for ax, (measure, (name, unit)) in zip(axes[0], panels.items(), strict=True):
         style.label(ax, name, x, unit)
         for rule, line in _lines(columns):
-            own = columns.where(rule=rule)
-            means = [mean_over_tasks(own.where(**{by: value}), measure) for value in values]
+            own = select(columns, rule=rule)
+            means = [mean_over_tasks(select(own, **{by: value}), measure) for value in values]
             ax.plot(range(len(values)), means, marker="o", label=rule, **line)
         ax.set_xticks(range(len(values)), [f"{value:g}" for value in values])
         if measure.endswith("loss"):
@@ -60,7 +58,7 @@ def draw_against(
     return figure
 
 
-def draw_voters(columns: Columns, title: str = "") -> style.Picture:
+def draw_voters(columns: pd.DataFrame, title: str = "") -> style.Picture:
     """Draw the consensus ratio over live weights against the number of voters, with the floor.
 
     Args:
@@ -73,9 +71,9 @@ def draw_voters(columns: Columns, title: str = "") -> style.Picture:
     )
     voters = sorted(set(columns["voters"].tolist()))
     for ax, (rule, line) in zip(axes[0], _lines(columns), strict=True):
-        own = columns.where(rule=rule)
+        own = select(columns, rule=rule)
         ratios = [
-            mean_over_tasks(own.where(voters=count), "live_consensus_ratio") for count in voters
+            mean_over_tasks(select(own, voters=count), "live_consensus_ratio") for count in voters
         ]
         ax.plot(voters, ratios, marker="o", **line)
         floor = [2.0 ** (1 - count) for count in voters]
@@ -93,7 +91,7 @@ def draw_voters(columns: Columns, title: str = "") -> style.Picture:
     return figure
 
 
-def draw_layers(columns: Columns, steps: Sequence[int], title: str = "") -> style.Picture:
+def draw_layers(columns: pd.DataFrame, steps: Sequence[int], title: str = "") -> style.Picture:
     """Draw the consensus ratio of each layer's live weights, one line a moment.
 
     Args:
@@ -102,11 +100,11 @@ def draw_layers(columns: Columns, steps: Sequence[int], title: str = "") -> styl
         title: above the figure.
     """
     names = [name for name in columns if name.startswith("layer_")]
-    names = [name for name in names if not np.isnan(columns[name]).all()]
+    names = [name for name in names if not columns[name].isna().all()]
     figure, ax = style.new_figure(size=(6.4, 4.2), title=title)
     shades = np.linspace(0.75, 0.0, len(steps))
     for step, shade in zip(steps, shades, strict=True):
-        own = columns.where(value=step)
+        own = select(columns, value=step)
         ratios = [mean_over_tasks(own, name) for name in names]
         ax.plot(
             range(1, len(names) + 1),
@@ -124,7 +122,7 @@ def draw_layers(columns: Columns, steps: Sequence[int], title: str = "") -> styl
     return figure
 
 
-def draw_rise(columns: Columns, title: str = "") -> style.Picture:
+def draw_rise(columns: pd.DataFrame, title: str = "") -> style.Picture:
     """Draw how far the training loss rises at random steps away, one line a rule.
 
     Args:
@@ -132,10 +130,10 @@ def draw_rise(columns: Columns, title: str = "") -> style.Picture:
         title: above the figure.
     """
     figure, ax = style.new_figure(size=(6.4, 4.2), title=title)
-    radii = sorted(set(columns["radius"][~np.isnan(columns["radius"])].tolist()))
+    radii = sorted(columns["radius"].dropna().unique())
     for rule, line in _lines(columns):
-        own = columns.where(rule=rule)
-        rises = [mean_over_tasks(own.where(radius=radius), "rise") for radius in radii]
+        own = select(columns, rule=rule)
+        rises = [mean_over_tasks(select(own, radius=radius), "rise") for radius in radii]
         ax.plot(radii, rises, marker="o", label=rule, **line)
     ax.set_xscale("log")
     ax.set_yscale("log")
@@ -147,7 +145,7 @@ def draw_rise(columns: Columns, title: str = "") -> style.Picture:
     return figure
 
 
-def _lines(columns: Columns) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _lines(columns: pd.DataFrame) -> Iterator[tuple[str, Mapping[str, Any]]]:
     others = iter(style.OTHER_RULES)
     known = {"mean": style.MEAN, "consensus": style.CONSENSUS}
     rules = sorted(set(columns["rule"].tolist()), key=lambda rule: (rule not in known, rule))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 
 from course.arc import ArcHistory, Task, score
 from course.figures import grids, style
 from course.study.comparing import Comparison, pair, scores_of
 from course.study.reporting import CHANGED, rows_at
-from course.study.store import Columns
 
 __all__ = ["draw_answer", "draw_learning"]
 
@@ -56,7 +56,7 @@ def draw_learning(
     return picture
 
 
-def draw_answer(columns: Columns, comparison: Comparison) -> style.Picture:
+def draw_answer(columns: pd.DataFrame, comparison: Comparison) -> style.Picture:
     """Draw a bar a task, the rule's accuracy minus the baseline's, from the lowest to the highest.
 
     Args:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -23,7 +24,7 @@ from course.study.reporting import (
     training_pairs,
 )
 from course.study.rules import CONTROLS, MAIN_RULES
-from course.study.store import Columns
+from course.study.store import select
 
 __all__ = [
     "COUNTS",
@@ -179,7 +180,7 @@ def _write(ax: Axes, x: float, row: float, text: str, ha: str = "center", **kw: 
     )
 
 
-def draw_rates(columns: Columns, chosen: Mapping[str, float]) -> style.Picture:
+def draw_rates(columns: pd.DataFrame, chosen: Mapping[str, float]) -> style.Picture:
     """Draw what each rule came to on the tuning tasks at each learning rate.
 
     Args:
@@ -189,9 +190,9 @@ def draw_rates(columns: Columns, chosen: Mapping[str, float]) -> style.Picture:
     picture, ax = style.new_figure(size=(9.5, 4.6))
     end = rows_at(columns, "end")
     for rule in rules_of(end):
-        own = end.where(rule=rule)
+        own = select(end, rule=rule)
         rates = sorted(set(own["learning_rate"].tolist()))
-        means = [own.where(learning_rate=rate)[CHANGED.column].mean() for rate in rates]
+        means = [select(own, learning_rate=rate)[CHANGED.column].mean() for rate in rates]
         ax.plot(rates, means, label=rule, **LOOKS[rule])
         best = rates.index(chosen[rule])
         ax.plot(
@@ -212,18 +213,18 @@ def draw_rates(columns: Columns, chosen: Mapping[str, float]) -> style.Picture:
     return picture
 
 
-def draw_losses(columns: Columns) -> style.Picture:
+def draw_losses(columns: pd.DataFrame) -> style.Picture:
     """Draw the training loss of every run at the steps it was looked at, a panel a task."""
-    checkpoints = columns.where(at="step")
+    checkpoints = select(columns, at="step")
     tasks = list(dict.fromkeys(checkpoints["task"].tolist()))
     picture, axes = style.new_figure(
         1, len(tasks), size=(3.6 * len(tasks), 3.8), sharey=True, squeeze=False
     )
     for ax, task in zip(axes[0], tasks, strict=True):
         for rule in rules_of(checkpoints):
-            own = checkpoints.where(task=task, rule=rule)
+            own = select(checkpoints, task=task, rule=rule)
             for number, seed in enumerate(dict.fromkeys(own["seed"].tolist())):
-                run = own.where(seed=seed)
+                run = select(own, seed=seed)
                 name = None if number else rule
                 ax.plot(run["step"], run["train_loss"], label=name, **LOOKS[rule])
         ax.set_yscale("log")
@@ -234,7 +235,7 @@ def draw_losses(columns: Columns) -> style.Picture:
     return picture
 
 
-def draw_reach(columns: Columns) -> style.Picture:
+def draw_reach(columns: pd.DataFrame) -> style.Picture:
     """Draw the share of each rule's runs that come to each training loss."""
     picture, ax = style.new_figure(size=(9.5, 4.4))
     for rule, shares in reach(columns).items():
@@ -251,7 +252,7 @@ def draw_reach(columns: Columns) -> style.Picture:
     return picture
 
 
-def draw_ratios(columns: Columns) -> style.Picture:
+def draw_ratios(columns: pd.DataFrame) -> style.Picture:
     """Draw the consensus ratio along the runs by the mean and by consensus.
 
     Left over all weights, in the middle over live ones, on the right over live ones as a
@@ -259,13 +260,13 @@ def draw_ratios(columns: Columns) -> style.Picture:
     middle half of the tasks.
     """
     picture, axes = style.new_figure(1, 3, size=(12.0, 4.0))
-    checkpoints = columns.where(at="step")
+    checkpoints = select(columns, at="step")
     steps = sorted(set(checkpoints["value"].tolist()))
     for rule, look in _OWN.items():
         for ax, name in zip(axes, ("", "live_", "live_"), strict=True):
             bands = [
                 _quartiles(
-                    of_task(checkpoints.where(rule=rule, value=step), f"{name}consensus_ratio"),
+                    of_task(select(checkpoints, rule=rule, value=step), f"{name}consensus_ratio"),
                     over_floor=ax is axes[2],
                 )
                 for step in steps
@@ -303,7 +304,7 @@ def _quartiles(by_task: Mapping[str, float], over_floor: bool) -> tuple[float, f
     return tuple(np.quantile(numbers, [0.25, 0.5, 0.75]).tolist())
 
 
-def draw_fresh(columns: Columns) -> style.Picture:
+def draw_fresh(columns: pd.DataFrame) -> style.Picture:
     """Draw each rule's accuracy on generated pairs, a row a task: means over seeds.
 
     The mean and consensus have lines from their worst seed to their best; all other rules are
@@ -315,7 +316,7 @@ def draw_fresh(columns: Columns) -> style.Picture:
     for ax, name in zip(axes, ("fresh_changed_accuracy", "fresh_exact"), strict=True):
         for row, task in enumerate(tasks):
             for rule in rules_of(end):
-                numbers = end.where(task=task, rule=rule)[name]
+                numbers = select(end, task=task, rule=rule)[name]
                 _draw_seeds(ax, row, rule, numbers)
         ax.set_xlim(-0.03, 1.03)
     axes[0].set_yticks(range(len(tasks)), tasks)
@@ -329,7 +330,7 @@ def draw_fresh(columns: Columns) -> style.Picture:
     return picture
 
 
-def _draw_seeds(ax: Axes, row: int, rule: str, numbers: np.ndarray) -> None:
+def _draw_seeds(ax: Axes, row: int, rule: str, numbers: pd.Series) -> None:
     look = _OWN.get(rule)
     if look is None:
         ax.plot(numbers.mean(), row, "o", color=style.NEUTRAL, markerfacecolor="none", markersize=6)

@@ -12,7 +12,7 @@ from course.arc import load_task
 from course.figures import style
 from course.panels.panel import Panel
 from course.study.between import Line, line_between
-from course.study.plan import LEVEL, MAIN, study_tasks
+from course.study.first_study import LEVEL, MAIN, study_tasks
 from course.study.rules import MAIN_RULES
 
 __all__ = ["Between", "draw_line"]
@@ -49,7 +49,7 @@ class Between(Panel):
     Controls: `task`, `first` and `second` (rules), `seed`.
 
     Args:
-        rates: {(setting, rule): learning rate}, of `course.study.running.Study.rates`.
+        rates: {(setting, rule): learning rate}, of `course.study.first_study.rates`.
     """
 
     target = (

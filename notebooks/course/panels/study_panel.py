@@ -6,13 +6,14 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 import ipywidgets as widgets
+import pandas as pd
 
 from course.figures import style
 from course.figures.study_figures import COUNTS, Column, draw_forest
 from course.panels.panel import Panel
 from course.study.comparing import ERROR, Comparison
+from course.study.first_study import BUDGET
 from course.study.inference import holm
-from course.study.plan import Budget
 from course.study.reporting import (
     MEASURES,
     Findings,
@@ -22,7 +23,7 @@ from course.study.reporting import (
     rules_of,
     training_pairs,
 )
-from course.study.store import Columns
+from course.study.store import select
 
 __all__ = ["StudyPanel"]
 
@@ -37,7 +38,7 @@ _TASKS = MappingProxyType(
         "4 pairs or more": lambda pairs: pairs >= 4,
     }
 )
-_MOMENTS: tuple[Moment, ...] = ("end", *Budget().levels, "best")
+_MOMENTS: tuple[Moment, ...] = ("end", *BUDGET.levels, "best")
 
 
 class StudyPanel(Panel):
@@ -67,11 +68,11 @@ class StudyPanel(Panel):
         "solved exactly": {"measure": "exact"},
     }
 
-    def __init__(self, columns: Columns) -> None:
+    def __init__(self, columns: pd.DataFrame) -> None:
         self._columns = columns
         self._groups = {
-            name: columns.where(
-                task=[t for t in set(columns["task"].tolist()) if belongs(training_pairs(t))]
+            name: select(
+                columns, task=[t for t in columns["task"].unique() if belongs(training_pairs(t))]
             )
             for name, belongs in _TASKS.items()
         }

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from course.study.reports import report
@@ -33,6 +34,10 @@ def _run(studies: Studies, args: argparse.Namespace) -> None:
         raise ValueError(f"no part {unknown[0]!r}; there are: {', '.join(PARTS)}")
     of_backend = {"scheduler_host": args.scheduler} if args.scheduler else {}
     for part in args.parts or PARTS:
+        package = getattr(PARTS[part], "package", "")
+        if package and not args.parts and find_spec(package) is None:
+            print(f"{part}: left out, needs the package {package}")
+            continue
         studies.run(part, args.processes, args.backend, **of_backend)
 
 

@@ -10,15 +10,14 @@ from typing import Any
 import pandas as pd
 
 from course.arc import Pair, load_task
+from course.study.first_study import LEVEL, study_tasks, tuning_tasks
 from course.study.networks import Architecture
-from course.study.plan import study_tasks, tuning_tasks
 from course.study.stepping import Method
 from course.study.training import Budget, Row, Run, Training
 from course.study.tuning import ADAM, ADAMW, Lattice, Setting
 
 __all__ = ["BUDGET", "LEVEL", "PARTS", "TOGETHER", "ArcJob", "folds"]
 
-LEVEL = 0.1  # the training loss at which rules are compared, nats a cell
 BUDGET = Budget(
     steps=2000,
     checkpoints=(0, 100, 200, 500, 1000, 2000),

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from course.arc import Task
-from course.study.networks import Cells, Networks
-from course.study.plan import LEVEL, Budget, Setting
-from course.study.trials import Trainer, Trial
+from course.arc import Pair, Task
+from course.study.first_study import LEVEL, MAIN, method_of
+from course.study.networks import Architecture, Cells, Networks
+from course.study.training import Budget, Run, Training
 
 __all__ = ["Line", "line_between"]
 
@@ -69,21 +69,18 @@ def line_between(
     Returns:
         The line; None if it was stopped.
     """
-    budget = Budget(steps, (steps,), (LEVEL,), fitted=LEVEL)
-    ends, steps_done = [], []
-    for rule, rate in zip(rules, rates, strict=True):
-        trainer = Trainer(Trial(task, rule, Setting(), rate, (seed,), budget))
-        trainer.train(stop)
-        if stop is not None and stop.is_set():
-            return None
-        ends.append(trainer.best[0])
-        steps_done.append(trainer.runs[0].best_step)
+    methods = [method_of(MAIN, rule, rate) for rule, rate in zip(rules, rates, strict=True)]
+    runs = [Run(method, seed, task.train, {}) for method in methods]
+    training = Training(runs, Budget(steps, (steps,), (), fitted=LEVEL), Architecture())
+    found = training.train(stop)
+    if stop is not None and stop.is_set():
+        return None
     shares = torch.linspace(0, 1, _POINTS)
-    weights = torch.stack([torch.lerp(*ends, share) for share in shares])
-    train, test = (_losses(trainer, weights, Cells(pairs)) for pairs in (task.train, task.test))
-    return Line(shares, train, test, tuple(steps_done))
+    weights = torch.stack([torch.lerp(training.final[0], training.final[1], s) for s in shares])
+    train, test = (_losses(weights, pairs) for pairs in (task.train, task.test))
+    return Line(shares, train, test, tuple(rows[-1]["step"] for rows in found))
 
 
-def _losses(trainer: Trainer, weights: Tensor, cells: Cells) -> Tensor:
-    networks = Networks(trainer.architecture, weights, cells)
+def _losses(weights: Tensor, pairs: tuple[Pair, ...]) -> Tensor:
+    networks = Networks(Architecture(), weights, Cells(pairs))
     return networks.losses(networks.log_probabilities()).mean(dim=1)

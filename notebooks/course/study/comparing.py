@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+import pandas as pd
 
 from course.study.inference import TIE, Bootstrap, holm, p_different
 
@@ -119,28 +120,24 @@ class Comparison:
         }
 
 
-def scores_of(columns: Mapping[str, Iterable[Any]], measure: str) -> dict[str, Scores]:
+def scores_of(columns: pd.DataFrame, measure: str) -> dict[str, Scores]:
     """One measure of the study's rows by rule, {rule: {(task, seed): number}}.
 
     Args:
-        columns: with "rule", "task", "seed" and `measure`, all of one length; one moment of
-            each run.
+        columns: with "rule", "task", "seed" and `measure`; one moment of each run.
         measure: a column, such as "test_exact".
 
     Raises:
         ValueError: if a run occurs twice.
     """
-    scores: dict[str, dict[tuple[str, int], float]] = defaultdict(dict)
-    parts = (columns[name] for name in ("rule", "task", "seed", measure))
-    for rule, task, seed, number in zip(*parts, strict=True):
-        runs, run = scores[str(rule)], (str(task), int(seed))
-        if run in runs:
-            raise ValueError(
-                f"{str(rule)!r} has two rows for task {task} and seed {run[1]}: choose the rows "
-                "of one moment, setting and learning rate first"
-            )
-        runs[run] = float(number)
-    return dict(scores)
+    runs = columns.set_index(["rule", "task", "seed"])[measure]
+    if runs.index.has_duplicates:
+        rule, task, seed = runs.index[runs.index.duplicated()][0]
+        raise ValueError(
+            f"{rule!r} has two rows for task {task} and seed {seed}: choose the rows of one "
+            "moment, setting and learning rate first"
+        )
+    return {rule: runs.loc[rule].to_dict() for rule in columns["rule"].unique()}
 
 
 def pair(scores: Mapping[str, Scores], rule: str, baseline: str) -> Pairs:

@@ -2,62 +2,66 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
-from course.study.networks import Networks
-from course.study.plan import LEVEL, Budget
-from course.study.trials import Row, Trainer, Trial
+from course.arc import Task
+from course.study.networks import Architecture, Cells, Networks
+from course.study.training import Row
 
-__all__ = ["run_flatness"]
+__all__ = ["rise_around"]
 
 RADII = (0.01, 0.03, 0.1)  # of a step away, as a share of the norm of each layer's weights
 DIRECTIONS = 20
 
 
-def run_flatness(trial: Trial) -> list[Row]:
-    """Train all seeds to the same training loss and see how far it rises around their weights.
+def rise_around(
+    final: Mapping[int, Tensor], found: Sequence[Sequence[Row]], task: Task
+) -> list[list[Row]]:
+    """How far the training loss rises around the weights of runs that ended "fitted".
 
     A random direction has, in each layer, a share of the norm of that layer's weights: a network
     whose weights are twice as large, with the same decisions, is not thereby flatter (the
     reason for filter normalization; Li et al. 2018, arXiv 1712.09913). All networks are moved
     in the same directions.
 
+    Args:
+        final: {number of a run: its weights (P,) at the end}.
+        found: the rows of each run, the last of which says how it ended.
+        task: whose training pairs they were trained on.
+
     Returns:
-        One row for each seed and radius: the mean rise of the training loss over 20 directions,
-        nats a cell. A seed that did not reach the training loss of 0.1 has one row, without.
+        For each run one row a radius: the mean rise over 20 directions, nats a cell; for a run
+        that did not end "fitted" one row, without.
     """
-    levels = Budget(trial.budget.steps, (trial.budget.steps,), (LEVEL,), fitted=LEVEL)
-    trainer = Trainer(replace(trial, budget=levels))
-    trainer.train()
-    rows: list[Row] = [
-        {"seed": seed, "train_loss": run.best_loss, "ended": run.ended}
-        for seed, run in zip(trial.seeds, trainer.runs, strict=True)
-        if run.ended != "fitted"
-    ]
-    reached = [i for i, run in enumerate(trainer.runs) if run.ended == "fitted"]
-    if not reached:
-        return rows
-    weights = trainer.best[reached]
-    moved = weights.clone()
-    networks = Networks(trainer.architecture, moved, trainer.cells)
-    before = networks.losses(networks.log_probabilities()).mean(dim=1)
+    return [_rises(final[number], rows[-1], Cells(task.train)) for number, rows in enumerate(found)]
+
+
+def _rises(weights: Tensor, last: Row, cells: Cells) -> list[Row]:
+    row = {"ended": last["ended"], "train_loss": last["train_loss"]}
+    if last["ended"] != "fitted":
+        return [row]
+    shape = Architecture()
+    moved = weights[None].clone()
+    networks = Networks(shape, moved, cells)
+
+    def loss() -> Tensor:
+        return networks.losses(networks.log_probabilities()).mean()
+
+    before = loss()
     source = torch.Generator().manual_seed(0)
-    directions = torch.randn(DIRECTIONS, weights.shape[1], generator=source)
+    directions = torch.randn(DIRECTIONS, len(weights), generator=source)
+    rows = []
     for radius in RADII:
-        rises = torch.zeros(len(reached))
+        rise = 0.0
         for direction in directions:
-            step = direction.expand_as(weights).clone()
-            for layer in trainer.architecture.layers:
+            step = direction.clone()
+            for layer in shape.layers:
                 own = slice(layer.start, layer.end)
-                scale = weights[:, own].norm(dim=1) / step[:, own].norm(dim=1)
-                step[:, own] *= radius * scale[:, None]
+                step[own] *= radius * weights[own].norm() / step[own].norm()
             moved.copy_(weights + step)
-            rises += networks.losses(networks.log_probabilities()).mean(dim=1) - before
-        for i, loss, rise in zip(
-            reached, before.tolist(), (rises / DIRECTIONS).tolist(), strict=True
-        ):
-            row = {"seed": trial.seeds[i], "train_loss": loss, "ended": "fitted"}
-            rows.append(row | {"radius": radius, "rise": rise})
+            rise += float(loss() - before)
+        rows.append(row | {"radius": radius, "rise": rise / DIRECTIONS})
     return rows

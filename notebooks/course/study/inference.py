@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 
 import numpy as np
+from scipy import stats
 
 __all__ = ["FEWEST_TASKS", "TIE", "Bootstrap", "holm", "p_different"]
 
@@ -27,7 +27,6 @@ DRAWS = 10_000
 # are farther out than any draw.
 FEWEST_TASKS = 6
 TIE = 2e-5  # mean differences up to this are rounding: rows are stored with five digits
-_NORMAL = NormalDist()
 
 
 class Bootstrap:
@@ -53,8 +52,8 @@ class Bootstrap:
         tasks = len(self.differences)
         if tasks < FEWEST_TASKS:
             return -math.inf, math.inf
-        t = _t_quantile(level, tasks - 1)
-        tail = _NORMAL.cdf(-t * math.sqrt(tasks / (tasks - 1)))
+        t = stats.t.ppf((1 - level) / 2, tasks - 1)
+        tail = stats.norm.cdf(t * math.sqrt(tasks / (tasks - 1)))
         low, high = np.quantile(self._means, [tail, 1 - tail]).tolist()
         return low, high
 
@@ -90,9 +89,8 @@ class Bootstrap:
         tasks = len(self.differences)
         if tasks < FEWEST_TASKS:
             return 1.0
-        z = _NORMAL.inv_cdf((draws + 1) / (DRAWS + 2))
-        within = _t_within(abs(z) * math.sqrt((tasks - 1) / tasks), tasks - 1)
-        return (1 - within) / 2 if z < 0 else (1 + within) / 2
+        z = stats.norm.ppf((draws + 1) / (DRAWS + 2))
+        return float(stats.t.cdf(z * math.sqrt((tasks - 1) / tasks), tasks - 1))
 
 
 def p_different(differences: np.ndarray, seed: int = 0) -> float:
@@ -124,25 +122,3 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     adjusted = np.empty_like(p)
     adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
     return adjusted
-
-
-def _t_within(t: float, freedom: int) -> float:
-    """P(|T| <= t) for Student's T (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4)."""
-    angle = math.atan(t / math.sqrt(freedom))
-    sine, cosine = math.sin(angle), math.cos(angle)
-    odd = freedom % 2
-    term, total = (cosine, 0.0) if odd else (1.0, 0.0)
-    for k in range(odd, freedom, 2):
-        total += term
-        term *= (k + 1) / (k + 2) * cosine**2
-    return 2 / math.pi * (angle + sine * total) if odd else sine * total
-
-
-def _t_quantile(level: float, freedom: int) -> float:
-    """The t with P(|T| <= t) = level, by bisection of the angle in `_t_within`."""
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        inside = _t_within(math.sqrt(freedom) * math.tan(middle), freedom) < level
-        low, high = (middle, high) if inside else (low, middle)
-    return math.sqrt(freedom) * math.tan(low)

@@ -3,43 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 
 from course.arc import load_task
 from course.study.reporting import Primary, of_task, primary, rows_at
-from course.study.store import Columns
+from course.study.store import select
 
 __all__ = ["Observation", "copied_cells", "observations", "rises"]
 
 _ROUNDING = 1e-4  # relative, of a stored loss
-_RUN = ("rule", "task", "seed")
 
 
-def rises(columns: Columns) -> dict[str, float]:
+def rises(columns: pd.DataFrame) -> dict[str, float]:
     """The share of neighbouring checkpoints between which a rule's training loss rises.
 
     Checkpoints after the end of a run show its last weights again, and do not count.
     """
-    checkpoints = columns.where(at="step")
-    seen: dict[tuple[str, str, float], list[tuple[float, float, float]]] = defaultdict(list)
-    for rule, task, seed, value, step, loss in zip(
-        *(checkpoints[name].tolist() for name in (*_RUN, "value", "step", "train_loss")),
-        strict=True,
-    ):
-        seen[rule, task, seed].append((value, step, loss))
-    rose: dict[str, list[bool]] = defaultdict(list)
-    for (rule, _, _), run in seen.items():
-        run.sort()
-        for (_, before, loss), (_, after, later) in pairwise(run):
-            if after > before:
-                rose[rule].append(later > loss * (1 + _ROUNDING))
-    return {rule: sum(cases) / len(cases) for rule, cases in rose.items()}
+    looks = select(columns, at="step").sort_values("value")
+    before = looks.groupby(["rule", "task", "seed"])[["step", "train_loss"]].shift()
+    counts = looks["step"] > before["step"]
+    rose = looks["train_loss"] > before["train_loss"] * (1 + _ROUNDING)
+    return rose[counts].groupby(looks["rule"]).mean().to_dict()
 
 
 @dataclass(frozen=True)
@@ -59,13 +48,13 @@ class Observation:
     confirmed: bool
 
 
-def observations(columns: Columns) -> list[Observation]:
+def observations(columns: pd.DataFrame) -> list[Observation]:
     """The author's remarks on his one task, asked of all stored tasks.
 
     Args:
         columns: rows of one setting, with the mean and consensus.
     """
-    mean, consensus = (columns.where(rule=rule) for rule in ("mean", "consensus"))
+    mean, consensus = (select(columns, rule=rule) for rule in ("mean", "consensus"))
     return [
         _generalizes(rows_at(mean, "end")),
         _smooth(rises(columns)),
@@ -75,7 +64,7 @@ def observations(columns: Columns) -> list[Observation]:
     ]
 
 
-def _generalizes(end: Columns) -> Observation:
+def _generalizes(end: pd.DataFrame) -> Observation:
     cells, changed, exact = (
         of_task(end, name) for name in ("test_cell_accuracy", "test_changed_accuracy", "test_exact")
     )
@@ -98,8 +87,8 @@ def _smooth(found: Mapping[str, float]) -> Observation:
     )
 
 
-def _falls(consensus: Columns) -> Observation:
-    first, last = consensus.where(at="step", value=0), rows_at(consensus, "end")
+def _falls(consensus: pd.DataFrame) -> Observation:
+    first, last = select(consensus, at="step", value=0), rows_at(consensus, "end")
     before, after = (of_task(rows, "consensus_ratio") for rows in (first, last))
     falls = np.mean([after[task] < before[task] for task in before])
     told = [
@@ -114,7 +103,7 @@ def _falls(consensus: Columns) -> Observation:
     )
 
 
-def _always_moves(consensus: Columns) -> Observation:
+def _always_moves(consensus: pd.DataFrame) -> Observation:
     moving = consensus["update_ratio"] > 0
     return Observation(
         "there are always updates to take",
@@ -141,7 +130,7 @@ def copied_cells(task: str) -> float:
     return right / sum(pair.input.size for pair in pairs)
 
 
-def _median(columns: Columns, name: str) -> float:
+def _median(columns: pd.DataFrame, name: str) -> float:
     return float(np.median([*of_task(columns, name).values()]))
 
 

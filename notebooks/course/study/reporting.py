@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
+import pandas as pd
 
 from course.arc import load_task
 from course.study.comparing import ERROR, Comparison, Scores, compare, scores_of
+from course.study.first_study import LEVEL
 from course.study.inference import holm
-from course.study.plan import LEVEL
 from course.study.rules import RULES
-from course.study.store import Columns
+from course.study.store import select
 
 __all__ = [
     "CHANGED",
@@ -27,15 +26,11 @@ __all__ = [
     "Measure",
     "Moment",
     "Primary",
-    "all_findings",
     "by_pairs",
-    "columns_of",
     "compare_at",
     "compare_solved",
     "finished",
-    "joined",
     "moment_in_words",
-    "named",
     "of_task",
     "primary",
     "reach",
@@ -117,54 +112,26 @@ class Findings:
         return [c.row() | {"left out": self.asked[c.rule] - c.tasks} for c in self.comparisons]
 
 
-def finished(columns: Columns) -> Columns:
+def finished(columns: pd.DataFrame) -> pd.DataFrame:
     """The rows of the tasks for which every rule among the rows is stored."""
-    rules_of = defaultdict(set)
-    for task, rule in zip(columns["task"], columns["rule"], strict=True):
-        rules_of[task].add(rule)
-    every = set(columns["rule"])
-    return columns.where(task=[task for task, rules in rules_of.items() if rules == every])
+    rules = columns.groupby("task")["rule"].transform("nunique")
+    return columns[rules == columns["rule"].nunique()]
 
 
-def columns_of(rows: Sequence[Mapping[str, Any]]) -> Columns:
-    """Rows as `run_job` returns them, as columns; at least one row."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    return Columns({name: np.array([row[name] for row in rows]) for name in names})
-
-
-def joined(*parts: Columns) -> Columns:
-    """The rows of several parts, one after another; all have the same columns."""
-    return Columns({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
-
-
-def named(columns: Columns, rule: str) -> Columns:
-    """The rows, as those of a rule of this name."""
-    return Columns(columns | {"rule": np.full(len(columns), rule)})
-
-
-def rules_of(columns: Columns) -> list[str]:
+def rules_of(columns: pd.DataFrame) -> list[str]:
     """The rules among the rows, in the order of the plan; others last."""
     found = dict.fromkeys(columns["rule"].tolist())
     return sorted(found, key=lambda rule: (*RULES, rule).index(rule))
 
 
-def rows_at(columns: Columns, moment: Moment) -> Columns:
+def rows_at(columns: pd.DataFrame, moment: Moment) -> pd.DataFrame:
     """The row of each run at a moment; runs that did not come to it have none."""
     if moment == "best":
-        return columns.where(at="best")
+        return select(columns, at="best")
     if moment == "end":
-        steps = columns.where(at="step")
-        return steps.where(value=steps["value"].max(initial=0))
-    return columns.where(at="loss", value=moment)
-
-
-def all_findings(columns: Columns) -> list[Findings]:
-    """The comparisons of the plan with the mean, from rows of one setting."""
-    return [
-        *(compare_at(columns, moment) for moment in ("end", LEVEL, "best")),
-        *(compare_at(columns, moment, EXACT) for moment in ("end", LEVEL, "best")),
-        compare_solved(columns, "end"),
-    ]
+        steps = select(columns, at="step")
+        return steps[steps["value"] == steps["value"].max()]
+    return select(columns, at="loss", value=moment)
 
 
 def moment_in_words(moment: Moment) -> str:
@@ -174,7 +141,7 @@ def moment_in_words(moment: Moment) -> str:
 
 
 def compare_at(
-    columns: Columns,
+    columns: pd.DataFrame,
     moment: Moment,
     measure: Measure = CHANGED,
     baseline: str = "mean",
@@ -195,7 +162,7 @@ def compare_at(
     return _findings(columns, moment, measure, baseline, asked)
 
 
-def compare_solved(columns: Columns, moment: Moment, baseline: str = "mean") -> Findings:
+def compare_solved(columns: pd.DataFrame, moment: Moment, baseline: str = "mean") -> Findings:
     """Compare "exact" on the tasks that the rule or the baseline solves with some seed.
 
     Elsewhere both are 0, which is no evidence that they are alike where it matters.
@@ -209,7 +176,7 @@ def compare_solved(columns: Columns, moment: Moment, baseline: str = "mean") -> 
     return replace(found, on="the tasks that either rule solves")
 
 
-def by_pairs(columns: Columns, moment: Moment, rule: str = "consensus") -> Findings:
+def by_pairs(columns: pd.DataFrame, moment: Moment, rule: str = "consensus") -> Findings:
     """Compare a rule with the mean in changed cells, for each number of training pairs apart.
 
     The "rules" of the findings are the groups of tasks: "2 pairs", ..., "5 pairs or more".
@@ -230,7 +197,7 @@ def training_pairs(task: str) -> int:
 
 
 def _findings(
-    columns: Columns,
+    columns: pd.DataFrame,
     moment: Moment,
     measure: Measure,
     baseline: str,
@@ -238,7 +205,7 @@ def _findings(
     rule: str | None = None,
 ) -> Findings:
     """Compare each name, a rule or a group of tasks of one rule, on the tasks it is asked of."""
-    rows = rows_at(columns, moment).where(rule=[baseline, *([rule] if rule else asked)])
+    rows = select(rows_at(columns, moment), rule=[baseline, *([rule] if rule else asked)])
     scores = scores_of(rows, measure.column)
     of_baseline = scores.get(baseline, {})
     paired: dict[str, Scores] = {}
@@ -323,7 +290,7 @@ def _told(comparison: Comparison | None, p: float) -> str:
     )
 
 
-def primary(columns: Columns, rule: str = "consensus") -> Primary:
+def primary(columns: pd.DataFrame, rule: str = "consensus") -> Primary:
     """The primary comparison for a rule, from rows of one setting."""
     found = [compare_at(columns, moment, CHANGED, "mean", [rule]) for moment in ("end", LEVEL)]
     end, level = (f.comparisons[0] if f.comparisons else None for f in found)
@@ -331,22 +298,15 @@ def primary(columns: Columns, rule: str = "consensus") -> Primary:
     return Primary(rule, end, level, tuple(p_values.tolist()), found[0].tasks)
 
 
-def reach(columns: Columns) -> dict[str, dict[float, float]]:
+def reach(columns: pd.DataFrame) -> dict[str, dict[float, float]]:
     """The share of a rule's runs that come to a training loss, {rule: {loss: share}}."""
-    runs, reached = rows_at(columns, "end"), columns.where(at="loss")
-    levels = sorted(set(reached["value"].tolist()), reverse=True)
-    return {
-        rule: {
-            level: len(reached.where(rule=rule, value=level)) / len(runs.where(rule=rule))
-            for level in levels
-        }
-        for rule in rules_of(runs)
-    }
+    runs = rows_at(columns, "end").groupby("rule").size()
+    reached = select(columns, at="loss").groupby(["rule", "value"]).size().unstack(fill_value=0)
+    shares = reached.reindex(runs.index, fill_value=0).div(runs, axis=0)
+    shares = shares.sort_index(axis=1, ascending=False)
+    return {rule: shares.loc[rule].to_dict() for rule in rules_of(columns)}
 
 
-def of_task(columns: Columns, name: str) -> dict[str, float]:
+def of_task(columns: pd.DataFrame, name: str) -> dict[str, float]:
     """A column averaged over the seeds of each task, {task: number}."""
-    by_task = defaultdict(list)
-    for task, number in zip(columns["task"].tolist(), columns[name].tolist(), strict=True):
-        by_task[task].append(number)
-    return {task: math.fsum(numbers) / len(numbers) for task, numbers in by_task.items()}
+    return columns.groupby("task", sort=False)[name].mean().to_dict()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import os
@@ -11,33 +10,35 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-__all__ = ["Columns", "Store"]
+__all__ = ["Store", "read", "select"]
 
-_TEXT = ("task", "setting", "rule", "at", "ended")
+_TEXT = ("task", "family", "setting", "rule", "optimizer", "at", "ended")
 
 
-class Columns(dict[str, np.ndarray]):
-    """A table as {column: array}, of text or of float64; all of one length."""
+def select(rows: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
+    """The rows in which each of these columns has this value, or one of a list of values.
 
-    def where(self, **wanted: Any) -> Columns:
-        """The rows in which each of these columns has this value (or one of a list of values).
+    Raises:
+        ValueError: for a column that there is not.
+    """
+    if unknown := [name for name in wanted if name not in rows]:
+        raise ValueError(f"no column {unknown[0]!r}; there are: {', '.join(rows)}")
+    for name, value in wanted.items():
+        several = isinstance(value, list | tuple | set | range)
+        rows = rows[rows[name].isin(list(value) if several else [value])]
+    return rows
 
-        Raises:
-            ValueError: for a column that there is not.
-        """
-        if unknown := [name for name in wanted if name not in self]:
-            raise ValueError(f"no column {unknown[0]!r}; there are: {', '.join(self)}")
-        keep = np.ones(len(self), dtype=bool)
-        for name, value in wanted.items():
-            several = isinstance(value, list | tuple | set | range)
-            keep &= np.isin(self[name], list(value) if several else [value])
-        return Columns({name: column[keep] for name, column in self.items()})
 
-    def __len__(self) -> int:
-        return len(next(iter(self.values()), ()))
+def read(path: Path) -> pd.DataFrame:
+    """The rows of a file NAME.csv.gz, numbers as numbers, an empty field among them as nan.
+
+    Rows of a member that a kill left incomplete are passed over; a file that is not there has
+    none.
+    """
+    # an id such as 05269061 is no number
+    return pd.read_csv(io.StringIO(_text(path) or "task"), dtype=dict.fromkeys(_TEXT, str))
 
 
 class Store:
@@ -58,25 +59,21 @@ class Store:
         self.path = path
         self._columns = tuple(columns)
         self._looked = False
-        if text := self._text():
-            header = next(csv.reader(io.StringIO(text)))
-            if tuple(header) != self._columns:
-                raise ValueError(
-                    f"{path} has the columns {', '.join(header)}, not {', '.join(columns)}: "
-                    "move it away, or take another --folder"
-                )
+        header = _text(path).partition("\n")[0]
+        if header and header != ",".join(columns):
+            raise ValueError(
+                f"{path} has the columns {header}, not {','.join(columns)}: "
+                "move it away, or take another --folder"
+            )
 
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append the rows of one job; they are on the disk when this returns."""
         if not self._looked:
             self._cut_off_incomplete()
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self._columns, lineterminator="\n")
-        if not self.path.stat().st_size:
-            writer.writeheader()
-        writer.writerows(self.as_text(row) for row in rows)
+        table = pd.DataFrame([self.as_text(row) for row in rows], columns=list(self._columns))
+        text = table.to_csv(index=False, header=not self.path.stat().st_size)
         with self.path.open("ab") as file:
-            file.write(gzip.compress(text.getvalue().encode(), mtime=0))
+            file.write(gzip.compress(text.encode(), mtime=0))
             file.flush()
             os.fsync(file.fileno())
 
@@ -86,44 +83,18 @@ class Store:
             raise ValueError(f"the rows of {self.path} have no column {sorted(unknown)[0]!r}")
         return {name: _short(row.get(name, "")) for name in self._columns}
 
-    def rows(self) -> list[dict[str, str]]:
-        """All rows as text, in the order in which they came."""
-        return list(csv.DictReader(io.StringIO(self._text())))
-
-    def columns(self) -> Columns:
-        """All rows as columns; an empty field among numbers is nan."""
-        rows = self.rows()
-        return Columns(
-            {name: _as_array(name, [row[name] for row in rows]) for name in self._columns}
-        )
-
     def text(self) -> pd.DataFrame:
-        """All rows as text, in the order in which they came."""
-        text = io.StringIO(self._text())
-        return pd.read_csv(text, dtype=str, keep_default_na=False) if text.getvalue() else self._no
-
-    def frame(self) -> pd.DataFrame:
-        """All rows, numbers as numbers; an empty field among them is nan."""
-        text = io.StringIO(self._text())
-        kinds = dict.fromkeys(_TEXT, str)
-        return pd.read_csv(text, dtype=kinds) if text.getvalue() else self._no
-
-    @property
-    def _no(self) -> pd.DataFrame:
-        return pd.DataFrame(columns=list(self._columns))
+        """All rows as they are stored, in the order in which they came."""
+        text = _text(self.path) or ",".join(self._columns)
+        return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
 
     def tidy(self) -> None:
-        """Sort the rows and write them as one member, which takes less room."""
-        header, *lines = self._text().splitlines()
-        text = "\n".join([header, *sorted(lines, key=lambda line: line.split(","))]) + "\n"
+        """Write the rows, sorted, as one member, which takes less room."""
+        table = self.text()
+        text = table.sort_values(list(table), kind="stable").to_csv(index=False)
         new = self.path.with_suffix(".new")
         new.write_bytes(gzip.compress(text.encode(), mtime=0))
         new.replace(self.path)
-
-    def _text(self) -> str:
-        if not self.path.exists():
-            return ""
-        return b"".join(text for text, _ in _members(self.path.read_bytes())).decode()
 
     def _cut_off_incomplete(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,9 +109,10 @@ def _short(value: Any) -> str:
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
-def _as_array(name: str, values: list[str]) -> np.ndarray:
-    # an id such as 05269061 is no number
-    return np.array(values if name in _TEXT else [float(value or "nan") for value in values])
+def _text(path: Path) -> str:
+    if not path.exists():
+        return ""
+    return b"".join(text for text, _ in _members(path.read_bytes())).decode()
 
 
 def _members(data: bytes) -> Iterator[tuple[bytes, int]]:

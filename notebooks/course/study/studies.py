@@ -1,4 +1,4 @@
-"""Running the studies: jobs over processes, stored as they end, and only those still missing."""
+"""Running the three studies: jobs over processes, stored as they end, and only those still missing."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import torch
 from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
-from course.study import arc_folds, small_worlds
-from course.study.store import Store
+from course.study import arc_folds, first_study, small_worlds
+from course.study.store import Store, read
 from course.study.training import Row
 
 __all__ = ["FOLDER", "PARTS", "Studies"]
 
 FOLDER = Path(__file__).resolve().parents[3] / "data" / "study"
 
-Job = arc_folds.ArcJob | small_worlds.WorldJob
+Job = arc_folds.ArcJob | small_worlds.WorldJob | first_study.FirstJob
 
 _ARC = {part.name: part for part in arc_folds.PARTS}
 _WORLDS = {part.name: part for part in small_worlds.PARTS}
@@ -30,7 +30,12 @@ _WORLDS = {part.name: part for part in small_worlds.PARTS}
 _FIRST = ("worlds", "arc-tuning", "arc", "worlds-controls", "worlds-pairs", "worlds-cues")
 PARTS: Mapping[str, Any] = {
     name: (_ARC | _WORLDS)[name] for name in dict.fromkeys((*_FIRST, *_ARC, *_WORLDS))
-}
+} | {part.name: part for part in first_study.PARTS}
+_COLUMNS: Mapping[str, tuple[str, ...]] = (
+    dict.fromkeys(_ARC, arc_folds.COLUMNS)
+    | dict.fromkeys(_WORLDS, small_worlds.COLUMNS)
+    | dict(first_study.COLUMNS)
+)
 
 
 def run_job(job: Job) -> list[Row]:
@@ -40,7 +45,7 @@ def run_job(job: Job) -> list[Row]:
 
 
 class Studies:
-    """The stored rows of the two studies in a folder, and what is still missing.
+    """The stored rows of the studies in a folder, and what is still missing.
 
     Args:
         folder: of the rows; made when the first come.
@@ -56,13 +61,14 @@ class Studies:
 
     def store(self, part: str) -> Store:
         """The stored rows of a part."""
-        columns = arc_folds.COLUMNS if part in _ARC else small_worlds.COLUMNS
-        return Store(self.folder / f"{part}.csv.gz", columns)
+        return Store(self.folder / f"{part}.csv.gz", _COLUMNS[part])
 
     def rows(self, part: str) -> pd.DataFrame:
         """The rows of a part; data/study/README.md says what they mean."""
         if part not in self._frames:
-            self._frames[part] = self.store(part).frame()
+            columns = list(_COLUMNS.get(part, ()))
+            found = read(self.folder / f"{part}.csv.gz")
+            self._frames[part] = found if len(found) else pd.DataFrame(columns=columns)
         return self._frames[part]
 
     def jobs(self, part: str) -> list[Job]:
@@ -163,7 +169,10 @@ class Studies:
         (self.folder / "configuration-2.json").write_text(text, encoding="utf-8")
 
 
-_IDENTITY = (*arc_folds.LABELS, *small_worlds.LABELS, "at", "value")
+_IDENTITY = (
+    *dict.fromkeys((*arc_folds.LABELS, *small_worlds.LABELS, "setting", "voters")),
+    *("at", "value", "radius"),
+)
 
 
 def _key(store: Store, job: Job) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -17,9 +17,11 @@ from course.study.networks import Architecture, Cells, Differentiable, Networks
 from course.study.rules import SCALED_MEAN, Reducer
 from course.study.stepping import Method, ScaledStepper, Stepper
 
-__all__ = ["Budget", "Row", "Run", "Training"]
+__all__ = ["Budget", "Reduce", "Row", "Run", "Training"]
 
 Row = dict[str, Any]
+Reduce = Callable[[Tensor], Tensor]
+"""From the gradients of S networks (N, S, P) to their updates (S, P)."""
 
 
 @dataclass(frozen=True)
@@ -89,18 +91,27 @@ class _Team:
     """The runs of one method: neighbouring rows of all weights, moved by one optimizer."""
 
     def __init__(
-        self, method: Method, seeds: Sequence[int], start: int, weights: Tensor, shape: Architecture
+        self,
+        method: Method,
+        seeds: Sequence[int],
+        start: int,
+        weights: Tensor,
+        shape: Architecture,
+        reduce: Reduce | None,
     ) -> None:
         self.members = list(range(len(seeds)))
         self.rows = slice(start, start + len(seeds))
-        self._reducer = Reducer(method.rule, shape, seeds)
+        reducer = Reducer(method.rule, shape, seeds)
+        self._reduce = (
+            reducer.reduce if reduce is None else lambda stack, _: reduce(stack.gradients)
+        )
         stepper = ScaledStepper if method.rule == SCALED_MEAN else Stepper
         self._stepper = stepper(weights[self.rows], method)
 
     def update(self, gradients: Tensor) -> tuple[Stack, Tensor]:
         """The gradients of its runs and their updates, from those of all, (N, S, P)."""
         stack = Stack(gradients[:, self.rows])
-        return stack, self._reducer.reduce(stack, self.members)
+        return stack, self._reduce(stack, self.members)
 
     def move(self, stack: Stack, update: Tensor) -> None:
         self._stepper.move(update, stack)
@@ -125,13 +136,20 @@ class Training:
         runs: those of a method stand side by side.
         budget: how long.
         architecture: of the networks.
+        reduce: a rule of one's own, in the place of those of the methods.
 
     Attributes:
         weights: (S, P) of the runs still going, as they stand.
         final: {number of a run: its weights (P,) at the end}.
     """
 
-    def __init__(self, runs: Sequence[Run], budget: Budget, architecture: Architecture) -> None:
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        budget: Budget,
+        architecture: Architecture,
+        reduce: Reduce | None = None,
+    ) -> None:
         self._runs, self._budget, self._architecture = runs, budget, architecture
         self.weights = architecture.first_weights([run.seed for run in runs])
         self.final: dict[int, Tensor] = {}
@@ -142,7 +160,7 @@ class Training:
         self._teams = []
         for method, members in groupby(runs, key=lambda run: run.method):
             seeds, start = [run.seed for run in members], sum(len(t.members) for t in self._teams)
-            self._teams.append(_Team(method, seeds, start, self.weights, architecture))
+            self._teams.append(_Team(method, seeds, start, self.weights, architecture, reduce))
         self._networks = Differentiable(architecture, self.weights, self._cells)
 
     def train(self, stop: threading.Event | None = None) -> list[list[Row]]:
