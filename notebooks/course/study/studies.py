@@ -123,6 +123,8 @@ class Studies:
     def again(self, part: str, **of_run: Any) -> list[tuple[dict[str, str], dict[str, str]]]:
         """Run the jobs with such runs once more; each row of these runs as (stored, now), as text.
 
+        Compared are the columns that a run fills now.
+
         Args:
             part: a name of `PARTS`.
             of_run: columns that tell the runs wanted, such as task="a699fb00" or world=3.
@@ -139,8 +141,9 @@ class Studies:
             if any(all(label[name] == wanted[name] for name in of_run) for label in labels):
                 for row in map(store.as_text, run_job(job)):
                     if all(row[name] == wanted[name] for name in of_run):
-                        key = tuple(row[name] for name in _IDENTITY if name in row)
-                        found.append((stored.get(key, {}), row))
+                        kept = stored.get(tuple(row[n] for n in _IDENTITY if n in row), {})
+                        now = {name: value for name, value in row.items() if value}
+                        found.append(({name: kept.get(name, "") for name in now}, now))
         return found
 
     def _plan(self) -> dict[str, Any]:
