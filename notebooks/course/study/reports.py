@@ -20,7 +20,7 @@ from course.study.verdicts import (
     verdict,
 )
 
-__all__ = ["at_end", "cell", "mechanism", "needed", "primaries", "report", "reported"]
+__all__ = ["at_end", "by_pairs", "cell", "mechanism", "needed", "primaries", "report", "reported"]
 
 Rows = Callable[[str], pd.DataFrame]
 """From the name of a part to its stored rows."""
@@ -81,6 +81,20 @@ def needed(rows: Rows) -> list[Needed]:
     if table.empty or table.columns.get_level_values("pairs").nunique() < 2:
         return []
     return [pairs_needed(table["mean"], table["consensus"][n]) for n in table["consensus"].columns]
+
+
+def by_pairs(rows: Rows) -> pd.DataFrame:
+    """Mean accuracy for each number of pairs that a rule is given, trained to the end or stopped.
+
+    Stopped early, a run trains on all pairs but one, and ends where its loss on that is lowest.
+    """
+    both = pd.concat([reported(rows("worlds")), reported(rows("worlds-pairs"))])
+    both = both[both["held"] == 0].reset_index(drop=True)
+    both["accuracy"] = small_worlds.accuracy(both)
+    watched = both.groupby(["rule", "pairs", "world"])["watched_loss"].idxmin()
+    early = both.loc[watched].assign(way="stopped", pairs=lambda own: own["pairs"] + 1)
+    every = pd.concat([at_end(both).assign(way="end"), early])
+    return every.pivot_table(index="pairs", columns=["rule", "way"], values="accuracy")
 
 
 def mechanism(rows: pd.DataFrame, moments: tuple[float, ...] = (0.05, 0.02)) -> pd.DataFrame:
@@ -148,8 +162,9 @@ def _worlds(rows: Rows) -> Iterator[str]:
             if "mean" not in set(group["rule"]):
                 group = pd.concat([mean[mean["world"].isin(group["world"])], group])
             yield _table(title, group, ("end", "common"), WORLDS)
-    for found in needed(rows):
-        yield str(found)
+    yield f"accuracy by the pairs given:\n{by_pairs(rows).round(3)}\n"
+    yield from map(str, needed(rows))
+    yield ""
 
 
 def _arc(rows: Rows) -> Iterator[str]:

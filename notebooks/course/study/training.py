@@ -180,8 +180,8 @@ class Training:
             moves = [(team, *team.update(gradients)) for team in self._teams]
             self._look(step, losses.tolist(), moves)
             going = [row for row, i in enumerate(self._alive) if not self._progress[i].ended]
+            self._finish(set(range(len(self._alive))) - set(going))
             if not going:
-                self._keep(going)
                 break
             for move in moves:
                 move[0].move(*move[1:])
@@ -192,16 +192,20 @@ class Training:
         for i, good in zip(self._alive, finite, strict=True):
             if not good:
                 self._progress[i].ended = "diverged"
+        self._finish({row for row, good in enumerate(finite) if not good})
         self._keep([row for row, good in enumerate(finite) if good])
 
-    def _keep(self, rows: list[int]) -> None:
-        if len(rows) == len(self._alive):
-            return
-        for row in set(range(len(self._alive))) - set(rows):
+    def _finish(self, rows: set[int]) -> None:
+        """Remember how these ended, before the others move on."""
+        for row in rows:
             i = self._alive[row]
             self.final[i] = self.weights[row].clone()
             for seen in self._progress[i].rows:
                 seen["ended"] = self._progress[i].ended
+
+    def _keep(self, rows: list[int]) -> None:
+        if len(rows) == len(self._alive):
+            return
         self._alive = [self._alive[row] for row in rows]
         self.weights = self.weights[rows]
         start = 0
