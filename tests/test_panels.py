@@ -1,17 +1,19 @@
-"""The base class of the panels, on small ones made here; no browser and no event loop."""
+"""The base class of the panels, on a small one made here; no browser and no event loop."""
 
 import base64
+import io
 import subprocess
 import sys
 import threading
 from typing import ClassVar
 
-import ipywidgets as widgets
+import matplotlib.image
 import pytest
 
 from course.figures import style
 from course.panels import panel as panels
-from course.panels.panel import Panel
+from course.panels.controls import choice, ladder, number, several, tick
+from course.panels.panel import Panel, front_end
 
 SECONDS = 20
 
@@ -19,121 +21,89 @@ SECONDS = 20
 class Toy(Panel):
     """A line up to `height`; the work counts until it is stopped or `steps` are done."""
 
+    _esm = front_end("one_weight")
     target = "make it higher than 4"
     presets: ClassVar = {"high": {"height": 4.5}, "thin": {"height": 2.0, "look": "thin"}}
+    controls: ClassVar = {
+        "height": number("height", 0.0, 5.0, 0.1, first=1.0),
+        "count": number("count", 1, 9, 1, first=3),
+        "rate": ladder("rate", [0.1, 1.0, 10.0]),
+        "look": choice("look", [("Thin line", "thin"), ("Thick line", "thick")]),
+        "dots": tick("dots"),
+        "some": several("some", ["a", "b", "c"]),
+    }
 
     def __init__(self, steps=10**9):
-        self.drawn = []
-        self.asked = []
-        self.counts = []
-        self.steps = steps
+        self.counts, self.steps, self.asked = [], steps, []
         self.began = threading.Event()
-        super().__init__(
-            {
-                "height": widgets.FloatSlider(value=1.0, min=0.0, max=5.0),
-                "rate": widgets.FloatLogSlider(value=0.1, min=-3, max=1),
-                "look": widgets.Dropdown(options=[("Thin line", "thin"), ("Thick line", "thick")]),
-                "name": widgets.Text("toy"),
-            }
-        )
+        self.fails = ""
+        super().__init__()
 
     def draw(self):
-        self.drawn.append(self.values)
-        if self.values["name"] == "draw":
-            raise RuntimeError("the pen is broken")
         picture, ax = style.new_figure(size=(2.0, 1.5))
-        ax.plot([0, self.values["height"]], linewidth=1 if self.values["look"] == "thin" else 5)
-        ax.set(ylim=(0, 5))
-        style.label(ax, self.values["name"])
-        style.hold_still(picture, left=0.2, right=0.9, bottom=0.2, top=0.8)
+        ax.plot([0, self.values["height"]])
         return picture
 
     def judge(self):
-        if self.values["name"] == "judge":
-            raise RuntimeError("no opinion")
         return "high enough" if self.values["height"] > 4 else None
 
     def on_change(self, names):
         self.asked.append(set(names))
-        if self.values["name"] == "on_change":
+        if self.fails == "change":
             raise RuntimeError("I would not")
 
     def work(self, stop):
         self.began.set()
-        if self.values["name"] == "work":
+        if self.fails == "work":
             raise ArithmeticError("diverged at step 3")
-        for step in range(self.steps):
-            self.counts.append(step)
-            self.progress.value = step
-            if stop.wait(0.001):
-                return
+        while len(self.counts) < self.steps:
+            if stop.is_set():
+                return None
+            self.counts.append(len(self.counts))
+            self.say(f"count {len(self.counts)}")
+        return f"counted to {len(self.counts)}"
 
     def forget(self):
         self.counts = []
 
 
-class Idle(Panel):
-    """Nothing but a picture."""
-
-    def draw(self):
-        return style.new_figure(size=(2.0, 1.5), title="idle")[0]
-
-
 @pytest.fixture
 def toy():
     toy = Toy()
-    toy.drawn.clear()
     yield toy
     toy.stop()
     assert toy.wait(SECONDS)
 
 
-def everything(widget):
-    """The widget and all that is in it."""
-    yield widget
-    for child in getattr(widget, "children", ()):
-        yield from everything(child)
+def until(condition):
+    waited = threading.Event()
+    for _ in range(SECONDS * 100):
+        if condition():
+            return
+        waited.wait(0.01)
+    raise AssertionError("it did not happen")
 
 
-def page(panel):
-    """All the HTML that the panel shows."""
-    return " ".join(w.value for w in everything(panel.widget) if isinstance(w, widgets.HTML))
-
-
-def workers():
-    return [t for t in threading.enumerate() if t.daemon and "_run" in t.name]
-
-
-def test_several_controls_are_set_with_one_redraw(toy):
-    before = toy.screen.value
-    toy.set(height=3.0, look="thick", rate=1.0)
-    assert toy.values == {"height": 3.0, "rate": 1.0, "look": "thick", "name": "toy"}
-    assert toy.drawn == [toy.values]
-    assert toy.asked == [{"height", "look", "rate"}]
-    assert toy.screen.value != before
-    assert bytes(toy.screen.value) == toy.picture.png()
-
-
-def test_a_control_moved_by_hand_redraws_once(toy):
-    for name, value in {"height": 2.0, "rate": 1.0, "look": "thick", "name": "other"}.items():
-        toy.drawn.clear()
-        toy.asked.clear()
-        toy.controls[name].value = value
-        assert [values[name] for values in toy.drawn] == [value]
-        assert toy.asked == [{name}]
-    assert toy.picture.title == "other"
+def test_several_controls_are_set_at_once(toy):
+    toy.set(height=3, look="thick", rate=1.0, some=["c", "a"])
+    first = {"count": 3, "dots": False}
+    told = {"height": 3.0, "rate": 1.0, "look": "thick", "some": ("a", "c")}
+    assert toy.values == told | first
+    assert toy.asked == [{"height", "look", "rate", "some"}]
 
 
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"heigth": 1.0}, ["heigth", "height, rate, look, name"]),
-        ({"height": 6.0}, ["height", "6.0", "from 0 to 5"]),
+        ({"heigth": 1.0}, ["heigth", "height, count, rate"]),
+        ({"height": 6.0}, ["height", "6.0", "a number from 0 to 5"]),
         ({"height": float("nan")}, ["height", "from 0 to 5"]),
         ({"height": None}, ["height", "from 0 to 5"]),
-        ({"rate": 100}, ["rate", "from 0.001 to 10"]),
+        ({"count": 2.5}, ["count", "a whole number from 1 to 9"]),
+        ({"rate": 2}, ["rate", "0.1, 1.0, 10.0"]),
         ({"look": "Thin line"}, ["look", "'thin', 'thick'"]),
-        ({"name": 3}, ["name", "string"]),
+        ({"dots": 1}, ["dots", "True or False"]),
+        ({"some": ["d"]}, ["some", "some of 'a', 'b', 'c'"]),
         ({"height": 3.0, "look": "wide"}, ["look", "'thin', 'thick'"]),
     ],
 )
@@ -144,169 +114,196 @@ def test_what_a_control_does_not_take_is_refused(toy, values, words):
     for word in words:
         assert word in str(error.value)
     assert toy.values == before
-    assert toy.drawn == []
+    assert toy.asked == []
 
 
-def test_a_preset_sets_every_control_with_one_redraw(toy):
+def test_a_preset_sets_every_control(toy):
     toy.set(rate=1.0, height=3.0)
-    toy.drawn.clear()
-    toy.preset_menu.value = "thin"
-    assert toy.values == {"height": 2.0, "rate": 0.1, "look": "thin", "name": "toy"}
-    assert len(toy.drawn) == 1
-    toy.choose("high")
-    assert toy.values["height"] == 4.5
-    assert len(toy.drawn) == 2
+    toy.choose("thin")
+    assert toy.values == toy.first | {"height": 2.0, "look": "thin"}
+    assert toy.asked[1:] == [{"height", "rate"}]
     with pytest.raises(ValueError, match="'low'.*high, thin"):
         toy.choose("low")
 
 
-def test_the_preset_menu_follows_the_controls(toy):
-    own = toy.preset_menu.value
-    assert own not in toy.presets
-    toy.set(height=4.5)
-    assert toy.preset_menu.value == "high"
-    assert len(toy.drawn) == 1
-    toy.preset_menu.value = own
-    assert (toy.preset_menu.value, toy.values["height"]) == ("high", 4.5)
-    toy.controls["height"].value = 3.0
-    assert toy.preset_menu.value == own
-
-
-def test_the_target_is_ticked_while_it_is_reached(toy):
-    assert "☐" in page(toy)
-    assert toy.target in page(toy)
-    toy.set(height=4.5)
+def test_what_a_page_sends_is_what_python_sees(toy):
+    sent = toy.get_state()["values"] | {"height": 4.5, "some": ["b"]}
+    toy.set_state({"values": sent})
+    assert toy.values["height"] == 4.5
+    assert toy.values["some"] == ("b",)
     assert toy.reached == "high enough"
-    assert "☑" in page(toy)
-    assert "high enough" in page(toy)
-    toy.set(height=1.0)
-    assert toy.reached is None
-    assert "☐" in page(toy)
 
 
-@pytest.mark.parametrize("where", ["draw", "judge", "on_change"])
-def test_a_callback_that_fails_is_said_and_survived(toy, where):
-    picture = toy.picture
-    toy.set(name=where)
+def test_a_change_that_fails_is_said_and_survived(toy):
+    toy.fails = "change"
+    toy.set(height=2.0)
+    assert "I would not" in toy.status
     assert isinstance(toy.problem, RuntimeError)
-    assert str(toy.problem) in toy.status
-    assert str(toy.problem) in page(toy)
-    if where == "draw":
-        assert toy.picture is picture
-    toy.controls["height"].value = 2.0
-    assert toy.problem is not None
-    toy.set(name="better")
+    toy.fails = ""
+    toy.set(height=3.0)
     assert (toy.problem, toy.status) == (None, "")
-    assert toy.picture.title == "better"
-
-
-def test_a_first_picture_that_fails_leaves_a_panel():
-    class Broken(Idle):
-        def draw(self):
-            raise OSError("no ink")
-
-    panel = Broken({})
-    assert panel.picture is None
-    assert "no ink" in panel.status
-    assert "image/png" not in panel._repr_mimebundle_()
 
 
 def test_work_that_fails_is_said_and_can_be_started_again(toy):
-    toy.set(name="work")
+    toy.fails = "work"
     toy.start()
     assert toy.wait(SECONDS)
     assert isinstance(toy.problem, ArithmeticError)
     assert "diverged at step 3" in toy.status
-    assert not toy.start_button.disabled
-    toy.set(name="toy")
-    assert toy.problem is None
-    toy.began.clear()
+    toy.fails = ""
     toy.start()
-    assert toy.began.wait(SECONDS)
+    until(lambda: toy.counts)
     assert toy.problem is None
-
-
-def test_a_button_that_fails_says_so(toy):
-    def action():
-        raise FileNotFoundError("no such <file>")
-
-    toy.button("Load", action).click()
-    assert "no such <file>" in toy.status
-    assert "no such &lt;file&gt;" in page(toy)
 
 
 def test_work_runs_to_its_end():
     toy = Toy(steps=3)
-    toy.start_button.click()
+    toy.start()
     assert toy.wait(SECONDS)
     assert toy.counts == [0, 1, 2]
-    assert toy.status == "Done."
-    assert (toy.start_button.disabled, toy.stop_button.disabled) == (False, True)
-    assert len(toy.drawn) == 2
-
-
-def test_a_second_start_is_refused(toy):
-    before = len(workers())
-    toy.start()
-    worker = toy._worker
-    assert (toy.start_button.disabled, toy.stop_button.disabled) == (True, False)
-    toy.start()
-    assert "Already running" in toy.status
-    assert toy._worker is worker
-    assert len(workers()) == before + 1
-    assert toy.running
-    assert not toy.wait(0.01)
+    assert toy.status == "counted to 3"
+    assert toy.told["phase"] == "idle"
 
 
 def test_many_starts_at_a_time_are_one(toy):
-    before = len(workers())
     starters = [threading.Thread(target=toy.start) for _ in range(8)]
+    before = threading.active_count()
     for starter in starters:
         starter.start()
     for starter in starters:
         starter.join(SECONDS)
-    assert len(workers()) == before + 1
+    assert threading.active_count() == before + 1
+    toy.stop()
+    assert toy.wait(SECONDS)
 
 
-def test_stop_at_once(toy):
+def test_pause_step_and_go_on(toy):
     toy.start()
+    until(lambda: toy.counts)
+    toy.pause()
+    until(lambda: toy.status == f"Paused. count {len(toy.counts)}")
+    held = len(toy.counts)
+    assert not toy.wait(0.05)
+    # The step that was being made when it was held may still have ended.
+    held = len(toy.counts)
+    for number_of in (1, 2):
+        toy.step()
+        until(lambda number_of=number_of: len(toy.counts) == held + number_of)
+        assert not toy.wait(0.02)
+        assert len(toy.counts) == held + number_of
+    toy.start()
+    until(lambda: len(toy.counts) > held + 5)
+    assert toy.told["phase"] == "running"
+
+
+def test_a_step_begins_the_work_and_a_stop_ends_a_pause(toy):
+    toy.step()
+    until(lambda: toy.counts == [0])
+    assert toy.status.startswith("Paused.")
     toy.stop()
     assert toy.wait(SECONDS)
     assert toy.status == "Stopped."
-    assert not toy.running
-    assert (toy.start_button.disabled, toy.stop_button.disabled) == (False, True)
 
 
-def test_stop_before_start(toy):
-    toy.stop_button.click()
-    assert "Nothing is running" in toy.status
-    assert toy.wait()
+class Held(Toy):
+    """Each point at which another thread may come between waits for its turn."""
+
+    def __init__(self):
+        self.at = threading.Event()
+        self.go_on = threading.Event()
+        super().__init__(steps=1)
+
+    def work(self, stop):
+        ended = super().work(stop)
+        self.at.set()
+        assert self.go_on.wait(SECONDS)
+        self.say("count 1 of 2000, 3 s left")
+        return ended
+
+
+@pytest.mark.parametrize("order", ["stop before the last words", "stop after the end", "reset"])
+def test_the_status_line_ends_in_the_truth_whatever_the_order(order):
+    toy = Held()
     toy.start()
-    assert toy.began.wait(SECONDS)
-    assert toy.running
+    assert toy.at.wait(SECONDS)
+    if order == "stop after the end":
+        toy.go_on.set()
+        assert toy.wait(SECONDS)
+        assert toy.status == "counted to 1"
+        toy.stop()
+        assert toy.status == "Nothing runs."
+        return
+    if order == "reset":
+        threading.Timer(0.05, toy.go_on.set).start()
+        toy.reset()
+        assert toy.status == ""
+    else:
+        toy.stop()
+        assert toy.status == "Stopping."
+        toy.go_on.set()
+        assert toy.wait(SECONDS)
+        assert toy.status == "counted to 1"
+    assert toy.told["phase"] == "idle"
+
+
+def test_words_that_come_after_a_stop_are_not_shown():
+    class Late(Held):
+        def work(self, stop):
+            super().work(stop)
+            until(lambda: stop.pulled)
+            self.say("step 271 of 2000, 5 s left")
+
+    toy = Late()
+    seen = []
+    toy.observe(lambda change: seen.append(toy.status), "told")
+    toy.start()
+    assert toy.at.wait(SECONDS)
+    toy.go_on.set()
+    toy.stop()
+    assert toy.wait(SECONDS)
+    assert toy.status == "Stopped."
+    assert not any("271" in line for line in seen)
+
+
+def test_sixty_stops_beside_two_busy_loops_answer_soon_and_end_in_the_truth(toy):
+    end = threading.Event()
+
+    def busy():
+        while not end.is_set():
+            pass
+
+    loops = [threading.Thread(target=busy, daemon=True) for _ in range(2)]
+    for loop in loops:
+        loop.start()
+    try:
+        for _ in range(60):
+            toy.start()
+            until(lambda: toy.counts)
+            toy.stop()
+            assert toy.wait(0.5)
+            assert toy.status == "Stopped."
+            toy.counts = []
+    finally:
+        end.set()
 
 
 def test_reset_while_running(toy):
     toy.set(height=3.0, look="thick")
     toy.start()
     assert toy.began.wait(SECONDS)
-    toy.drawn.clear()
-    toy.reset_button.click()
+    toy.reset()
     assert not toy.running
-    assert toy.values == {"height": 1.0, "rate": 0.1, "look": "thin", "name": "toy"}
-    assert toy.counts == []
-    assert (toy.status, toy.progress.value) == ("", 0)
-    assert toy.drawn[-1] == toy.values
+    assert toy.values == toy.first
+    assert (toy.counts, toy.status) == ([], "")
 
 
 def test_reset_does_not_wait_for_ever(toy, monkeypatch):
     monkeypatch.setattr(panels, "_PATIENCE", 0.01)
     end = threading.Event()
-    toy.work = lambda stop: end.wait(SECONDS)
+    toy.work = lambda stop: end.wait(SECONDS) and None
     toy.set(height=3.0)
     toy.start()
     toy.reset()
-    assert "Still stopping" in toy.status
     assert toy.values["height"] == 3.0
     end.set()
     assert toy.wait(SECONDS)
@@ -314,104 +311,29 @@ def test_reset_does_not_wait_for_ever(toy, monkeypatch):
     assert toy.values["height"] == 1.0
 
 
-def test_requests_that_come_while_drawing_share_one_picture(toy):
-    drawing, go_on = threading.Event(), threading.Event()
-    draw = toy.draw
-
-    def slow_draw():
-        picture = draw()
-        drawing.set()
-        assert go_on.wait(SECONDS)
-        return picture
-
-    toy.draw = slow_draw
-    heights = [1.5, 2.0, 2.5, 3.0, 3.5]
-    first = threading.Thread(target=lambda: toy.set(height=heights[0]))
-    first.start()
-    assert drawing.wait(SECONDS)
-    others = []
-    for height in heights[1:]:
-        others.append(threading.Thread(target=lambda height=height: toy.set(height=height)))
-        others[-1].start()
-        while toy.values["height"] != height:
-            pass
-    assert all(thread.is_alive() for thread in others)
-    go_on.set()
-    for thread in (first, *others):
-        thread.join(SECONDS)
-    assert [values["height"] for values in toy.drawn] == [1.5, 3.5]
+def test_a_page_gives_orders_and_no_others(toy):
+    for order in ({"do": "start"}, {"do": "__del__"}, {"do": "set"}, {}):
+        toy.obey(order)
+    assert toy.running
+    assert toy.problem is None
 
 
-def test_two_panels_at_a_time_draw_one_after_the_other():
-    at_once, most = 0, 0
-
-    class Busy(Toy):
-        def draw(self):
-            nonlocal at_once, most
-            at_once += 1
-            most = max(most, at_once)
-            picture = super().draw()
-            picture.png()
-            at_once -= 1
-            return picture
-
-        def work(self, stop):
-            for height in (1.0, 2.0, 3.0, 4.0) * 3:
-                self.set(height=height, name=self.title)
-
-    busy = [Busy(), Busy()]
-    for panel, title in zip(busy, ("one", "other"), strict=True):
-        panel.title = title
-        panel.start()
-    for panel in busy:
-        assert panel.wait(SECONDS)
-    assert most == 1
-    for panel in busy:
-        alone = Toy()
-        alone.set(height=4.0, name=panel.title)
-        assert panel.problem is None
-        assert bytes(panel.screen.value) == bytes(alone.screen.value)
+def test_without_a_kernel_a_picture_with_the_controls_is_left(toy):
+    plain = pixels(toy)
+    toy.set(height=4.5, look="thick")
+    changed = pixels(toy)
+    wide = matplotlib.image.imread(io.BytesIO(toy.draw().png())).shape[1]
+    assert changed.shape[1] > wide
+    assert (plain[:, :-wide] != changed[:, :-wide]).any(), "the controls are not drawn"
+    bundle, _ = toy._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert bundle["text/plain"].startswith("Toy(height=4.5, count=3")
 
 
-def test_without_a_kernel_the_picture_is_left(toy):
-    toy.set(height=2.0)
-    bundle = toy._repr_mimebundle_()
-    assert base64.b64decode(bundle["image/png"]) == bytes(toy.screen.value) == toy.picture.png()
-    assert bundle["text/plain"] == "Toy(height=2.0, rate=0.1, look='thin', name='toy')"
-    view = bundle["application/vnd.jupyter.widget-view+json"]
-    assert view["model_id"] == toy.widget.model_id
-
-
-def test_only_a_panel_with_work_can_be_started(toy):
-    assert {toy.start_button, toy.stop_button, toy.progress} <= set(everything(toy.widget))
-    idle = Idle({})
-    shown = set(everything(idle.widget))
-    assert not {idle.start_button, idle.stop_button, idle.progress, idle.preset_menu} & shown
-    assert idle.reset_button in shown
-    assert "Target" not in page(idle)
-
-
-def test_another_screen_and_widgets_below():
-    screen, table = widgets.Image(), widgets.HTML("a table")
-    panel = Idle({}, screen=screen, below=[table])
-    assert bytes(screen.value).startswith(b"\x89PNG")
-    assert panel.screen is screen
-    assert {screen, table} <= set(everything(panel.widget))
-
-
-def test_texts_are_for_everybody(toy):
-    toy.say("a < b")
-    assert 'role="status"' in page(toy)
-    assert "a &lt; b" in page(toy)
-    toy.draw = lambda: _described("a hill & a valley")
-    toy.redraw()
-    assert "a hill &amp; a valley" in page(toy)
-
-
-def _described(alt):
-    picture, _ = style.new_figure(size=(2.0, 1.5))
-    picture.alt = alt
-    return picture
+def pixels(toy):
+    bundle, _ = toy._repr_mimebundle_()
+    picture = matplotlib.image.imread(io.BytesIO(base64.b64decode(bundle["image/png"])))
+    return picture[:150]
 
 
 def test_no_pyplot():
@@ -420,8 +342,8 @@ def test_no_pyplot():
         "for room in (figures, panels):\n"
         "    for module in pkgutil.iter_modules(room.__path__, room.__name__ + '.'):\n"
         "        module.name.endswith('.environment') or importlib.import_module(module.name)\n"
-        "panels.panel.Panel.draw = lambda self: figures.style.new_figure(size=(2, 1))[0]\n"
-        "assert panels.panel.Panel({}).picture and figures.one_weight.draw_votes([1, 2]).png()\n"
+        "panels.one_weight_panel.OneWeight().png()\n"
+        "assert figures.one_weight.draw_votes([1, 2]).png()\n"
         "assert figures.grids.draw_task(arc.load_task('a699fb00')).png()\n"
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )

@@ -23,7 +23,7 @@ from consensus_lib.rules import (
 )
 from course.figures import style
 from course.figures.one_weight import LOOKS
-from course.panels.panel import Panel
+from course.panels.matplotlib_panel import Panel
 
 __all__ = ["WEIGHTS", "FamilyOfRules", "draw_examples", "draw_objections", "gains"]
 

@@ -23,7 +23,7 @@ from course.arc import Task, load_task
 from course.figures.arc_picture import ArcPicture, draw_lab
 from course.figures.arc_runs import RULES, ArcRun, Settings, export, tabulate
 from course.panels.arc_controls import TABS, make_controls
-from course.panels.panel import Panel
+from course.panels.matplotlib_panel import Panel
 
 __all__ = ["ArcLab"]
 

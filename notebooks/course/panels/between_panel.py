@@ -10,7 +10,7 @@ import ipywidgets as widgets
 
 from course.arc import load_task
 from course.figures import style
-from course.panels.panel import Panel
+from course.panels.matplotlib_panel import Panel
 from course.study.between import Line, line_between
 from course.study.plan import LEVEL, MAIN, study_tasks
 from course.study.rules import MAIN_RULES

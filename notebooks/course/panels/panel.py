@@ -1,142 +1,171 @@
-"""The shape of every panel: controls beside a picture that follows them, and one worker thread."""
+"""The shape of every panel: values that Python and a page share, and long work in one thread."""
 
 from __future__ import annotations
 
 import base64
+import json
+import math
+import re
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
+from functools import cache
 from html import escape
-from numbers import Real
+from pathlib import Path
 from typing import Any, ClassVar
 
-import ipywidgets as widgets
-from traitlets import TraitError
+import anywidget
+from traitlets import Bytes, Dict
 
 from course.figures import style
+from course.panels.controls import Control
+from course.panels.still import still
 
-__all__ = ["Panel"]
+__all__ = ["Leash", "Panel", "front_end"]
 
-# One picture at a time in the whole process: callbacks run in several threads, and matplotlib's
-# figures share state, such as the parser of mathematical text.
-_PEN = threading.RLock()
-
-_NO_PRESET = "your own"
-_RUNNING, _STOPPING = "Running.", "Stopping."
+_FRONT = Path(__file__).parent / "front"
 _PATIENCE = 5.0
-GRID = {"grid_template_columns": "repeat(auto-fill, minmax(270px, 1fr))"}
-_MARGIN = 2  # of ipywidgets, around every widget
-_LOOK = """<style>
-.cl-panel { --jp-widgets-font-size: 15px; --jp-widgets-inline-label-width: 100px;
-  --jp-widgets-inline-width: calc(100% - 4px); }
-.cl-panel select { padding-left: 4px !important; padding-right: 14px !important; }
-.cl-panel .cl-line { font-size: 15px; line-height: 22px; }
-.cl-panel .cl-alt { position: absolute; clip-path: inset(50%); width: 1px; height: 1px; }
-</style>"""
+_ORDERS = ("start", "pause", "step", "stop", "reset")  # that a page may give
 
 
-class Panel:
-    """Controls, a picture that follows them, presets, a target, and long work in one thread.
+@cache
+def front_end(name: str) -> str:
+    """One module of JavaScript: what `front/NAME.js` imports from its neighbours, and itself.
 
-    A subclass writes `draw`, and where it needs them `judge`, `work`, `forget` and `on_change`.
-    What these raise is said in the status line, and the panel lives on. A subclass sets its own
-    fields before it calls `super().__init__`, which draws for the first time.
+    A widget carries its source as one text, so that a saved page needs no server.
+    """
+    parts: dict[str, str] = {}
 
-    Args:
-        controls: {name: widget with a `value`}, in the order in which they are shown. Those that
-            answer fast have `continuous_update=True`, the others answer on release.
-        screen: what shows the picture, a widget whose `value` takes PNG bytes; None for an Image.
-        below: widgets under the picture.
+    def add(file: str) -> None:
+        source = (_FRONT / file).read_text(encoding="utf-8")
+        for neighbour in re.findall(r'from "\./([\w.]+)"', source):
+            if neighbour not in parts:
+                add(neighbour)
+        source = re.sub(r"^import [^;]*;\n", "", source, flags=re.MULTILINE)
+        parts[file] = re.sub(r"^export (?!default)", "", source, flags=re.MULTILINE)
+
+    add(f"{name}.js")
+    return "\n".join(parts.values())
+
+
+class Leash(threading.Event):
+    """What the work asks before each of its steps: shall it end? The answer waits in a pause."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._go = threading.Event()
+        self._go.set()
+        self._once = False
+
+    @property
+    def pulled(self) -> bool:
+        """Whether the work shall end, without waiting."""
+        return super().is_set()
+
+    def is_set(self) -> bool:
+        """Whether the work shall end; asked by the work."""
+        self._go.wait()
+        if self._once and not self.pulled:
+            self._once = False
+            self._go.clear()
+        return self.pulled
+
+    def set(self) -> None:
+        """End the work, also out of a pause."""
+        super().set()
+        self._go.set()
+
+    def hold(self, once: bool = False) -> None:
+        """Pause before the next step; with `once` after it."""
+        self._once = once
+        (self._go.set if once else self._go.clear)()
+
+    def let_go(self) -> None:
+        """Go on."""
+        self._once = False
+        self._go.set()
+
+
+class Panel(anywidget.AnyWidget):
+    """Values with controls, presets, a target, a picture, and long work in one thread.
+
+    A subclass sets `_esm`, `controls` and `draw`, and where it needs them `judge`, `work`,
+    `forget` and `on_change`. What these raise is said in the status line, and the panel lives on.
 
     Attributes:
+        values: {name: value} of every control, the same here and on the page.
         target: what to race for, in words; "" where there is nothing. Of the class.
-        presets: {name: values}; a control that a preset does not name takes its first value.
-            Of the class.
-        controls: as given.
-        picture: the last one drawn, None where none could be.
-        status: the status line.
-        problem: the exception that the status line tells of, None after the next good redraw.
-        reached: what `judge` last said, None while the target is not reached.
-        screen, progress, preset_menu, start_button, stop_button, reset_button: widgets.
-        widget: all of them, arranged.
+        presets: {name: values}; what a preset does not name takes its first value. Of the class.
+        told: what Python tells the page: phase ("idle", "running", "paused" or "stopping"),
+            words, progress and what a subclass adds.
+        problem: the exception that the status line tells of, None where there is none.
     """
 
-    target: str = ""
+    _css = (_FRONT / "panel.css").read_text(encoding="utf-8")
+    target: ClassVar[str] = ""
+    controls: Mapping[str, Control] = {}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
-    def __init__(
-        self,
-        controls: Mapping[str, widgets.Widget],
-        screen: widgets.DOMWidget | None = None,
-        below: Sequence[widgets.Widget] = (),
-    ) -> None:
-        self.controls = dict(controls)
-        self.picture: style.Picture | None = None
-        self.status = ""
-        self.problem: Exception | None = None
-        self.reached: str | None = None
-        self._first = self.values
-        self._quiet = self._stale = False
+    values = Dict().tag(
+        sync=True,
+        to_json=lambda values, _: _to_page(values),
+        from_json=lambda values, panel: panel.from_page(values),
+    )
+    about = Dict().tag(sync=True)
+    told = Dict().tag(sync=True)
+    picture = Bytes().tag(sync=True)
+
+    def __init__(self, **traits: Any) -> None:
+        self._turn = threading.RLock()
         self._worker: threading.Thread | None = None
-        self._stop = threading.Event()
-        self._turn = threading.Lock()  # to start, to stop or to end: one at a time
-
-        self.screen = screen or widgets.Image(format="png")
-        self.progress = widgets.IntProgress()
-        self.preset_menu = widgets.Dropdown(
-            options=[_NO_PRESET, *self.presets],
-            description="preset",
-            style={"description_width": "50px"},
-        )
-        self.start_button = self.button("Start", self.start)
-        self.stop_button = self.button("Stop", self.stop)
-        self.reset_button = self.button("Reset", self.reset)
-        self._target_line, self._status_line, self._alt = (widgets.HTML() for _ in range(3))
-        self.widget = self._arranged(below)
-
-        for name, control in self.controls.items():
-            control.observe(lambda _, name=name: self._changed([name]), "value")
-        self.preset_menu.observe(self._on_preset, "value")
-        self._show_running(False)
-        self._show_preset()
-        self.redraw()
+        self._leash = Leash()
+        self.problem: Exception | None = None
+        self.first = {name: control.first for name, control in self.controls.items()}
+        told = {"phase": "idle", "words": "", "progress": 0.0}
+        super().__init__(values=self.first, told=told, **traits)
+        self.describe()
+        self.observe(self._on_values, "values")
+        self.on_msg(self._on_message)
 
     def draw(self) -> style.Picture:
-        """Return the picture of `values` and of the results so far, always of the same size."""
+        """Return a picture of the state, for readers without a page that can move."""
         raise NotImplementedError
 
     def judge(self) -> str | None:
         """Return in a few words how the target is reached, None where it is not."""
         return None
 
-    def work(self, stop: threading.Event) -> None:
-        """Do what takes long, in the worker thread; return soon after `stop` is set.
+    def work(self, stop: Leash) -> str | None:
+        """Do what takes long, in the worker thread, and return how it ended.
 
-        It may call `say` and `redraw`, and set `progress.value` and `progress.max`. However it
-        ends, the picture is drawn once more.
+        It ends soon after `stop` is set, asks `stop.is_set()` before each step, and returns None
+        where it was stopped before its end. It may call `say` and `tell`.
         """
         raise NotImplementedError
-
-    def after_work(self) -> None:
-        """What follows the last picture of `work`, such as an export of it."""
 
     def forget(self) -> None:
         """Drop all results: part of `reset`, when no worker runs."""
 
     def on_change(self, names: Collection[str]) -> None:
-        """Before the redraw: drop or begin what depends on the controls of these names."""
+        """Drop or make what depends on the values of these names."""
 
     @property
-    def values(self) -> dict[str, Any]:
-        """What the controls say now."""
-        return {name: control.value for name, control in self.controls.items()}
+    def reached(self) -> str | None:
+        """How the target is reached, None where it is not."""
+        return self.judge()
 
     @property
     def running(self) -> bool:
-        """Whether the worker thread is at work."""
+        """Whether the worker thread is at work, or paused."""
         return self._worker is not None
 
+    @property
+    def status(self) -> str:
+        """The status line."""
+        before = {"paused": "Paused. ", "stopping": "Stopping."}.get(self.told["phase"], "")
+        return before + ("" if self.told["phase"] == "stopping" else self.told["words"])
+
     def set(self, **values: Any) -> None:
-        """Set several controls at once, and redraw once.
+        """Set several controls at once.
 
         Raises:
             ValueError: for a control that there is not, or a value that it does not take; all
@@ -144,42 +173,47 @@ class Panel:
         """
         if unknown := [name for name in values if name not in self.controls]:
             raise ValueError(f"no control {unknown[0]!r}; there are: {', '.join(self.controls)}")
-        before = self.values
-        self._quiet = True
-        try:
-            for name, value in values.items():
-                _assign(name, self.controls[name], value)
-        except ValueError:
-            for name, value in before.items():
-                self.controls[name].value = value
-            raise
-        finally:
-            self._quiet = False
-        self._changed(values)
+        checked = {name: self.controls[name].checked(name, v) for name, v in values.items()}
+        self.values = {**self.values, **checked}
 
     def choose(self, preset: str) -> None:
         """Set every control as a preset says; raises ValueError for a name that there is not."""
         if preset not in self.presets:
             raise ValueError(f"no preset {preset!r}; there are: {', '.join(self.presets)}")
-        self.set(**self._complete(preset))
+        self.set(**{**self.first, **self.presets[preset]})
 
     def start(self) -> None:
-        """Begin `work` in the worker thread, unless it is at work already."""
+        """Begin `work` in the worker thread, or go on after a pause."""
         with self._turn:
-            if self.running:
-                self.say("Already running. Stop it first.")
-                return
-            self._stop = threading.Event()
-            self._worker = threading.Thread(target=self._run, args=[self._stop], daemon=True)
-            self.say(_RUNNING)
-            self._show_running(True)
-            self._worker.start()
+            if self._stands("paused"):
+                self._leash.let_go()
+                self.tell(phase="running")
+            elif self.running:
+                self.tell(words="Already running. Stop it first.")
+            else:
+                self._begin()
+
+    def pause(self) -> None:
+        """Hold the work before its next step; `start` goes on."""
+        with self._turn:
+            if self._stands("running"):
+                self._leash.hold()
+                self.tell(phase="paused")
+
+    def step(self) -> None:
+        """Do one step of the work, and pause."""
+        with self._turn:
+            if not self.running:
+                self._begin(once=True)
+            elif not self._stands("stopping"):
+                self._leash.hold(once=True)
+                self.tell(phase="paused")
 
     def stop(self) -> None:
         """Ask the worker to end; `wait` for it to have ended."""
         with self._turn:
-            self.say(_STOPPING if self.running else "Nothing is running.")
-            self._stop.set()
+            self._leash.set()
+            self.tell(**({"phase": "stopping"} if self.running else {"words": "Nothing runs."}))
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the worker to end, at most `timeout` seconds; return whether it has."""
@@ -190,164 +224,137 @@ class Panel:
 
     def reset(self) -> None:
         """Stop the worker, drop all results, and set every control to its first value."""
-        self._stop.set()
+        if self.running:
+            self.stop()
         if not self.wait(_PATIENCE):
             self.say("Still stopping. Reset again in a moment.")
             return
         self.forget()
-        self.progress.value = 0
-        self.say("")
-        self.set(**self._first)
+        self.tell(words="", progress=0.0)
+        self.problem = None
+        self.values = self.first
+        self.redraw()
 
     def say(self, text: str) -> None:
-        """Write the status line."""
-        self.status, self.problem = text, None
-        self._status_line.value = f'<div class="cl-line" role="status">{escape(text)}</div>'
+        """Write the status line; the worker's words count while it is not asked to stop."""
+        with self._turn:
+            late = threading.current_thread() is self._worker and self._leash.pulled
+            if not late:
+                self.problem = None
+                self.tell(words=text)
+
+    def tell(self, **news: Any) -> None:
+        """Tell the page, all of it at once."""
+        with self._turn:
+            self.told = {**self.told, **news}
 
     def redraw(self) -> None:
-        """Draw and judge, and return when the picture shows the controls as they are now.
+        """Show results as they are now, where a page cannot draw them by itself."""
 
-        Requests that come while a picture is being drawn share the next one.
+    def describe(self) -> None:
+        """Tell the page what can be set."""
+        self.about = {
+            "name": type(self).__name__,
+            "target": self.target,
+            "controls": {name: control.spec() for name, control in self.controls.items()},
+            "presets": {n: _to_page({**self.first, **v}) for n, v in self.presets.items()},
+            "works": type(self).work is not Panel.work,
+        }
+
+    def from_page(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What a page sent, checked; raises ValueError as `set`."""
+        values = {n: -math.inf if v == "-inf" else v for n, v in values.items()}
+        return {n: control.checked(n, values[n]) for n, control in self.controls.items()}
+
+    def png(self) -> bytes:
+        """The picture with the controls beside it, as PNG bytes."""
+        lines = {c.label: c.words(self.values[name]) for name, c in self.controls.items()}
+        return still(self.draw(), lines, self.target, self.reached, self.status)
+
+    def html(self) -> str:
+        """A piece of a page that shows this panel as it is now and needs no kernel.
+
+        What the page computes by itself goes on working there.
         """
-        self._stale = True
-        with _PEN:
-            if not self._stale:
-                return
-            self._stale = False
-            failure = _failure(self._draw_and_judge)
-            if failure:
-                self._complain(failure)
-            elif self.problem:
-                self.say("")
+        state = {name: getattr(self, name) for name in self.keys if not name.startswith("_")}
+        for name, value in state.items():
+            if isinstance(value, bytes):
+                state[name] = {"base64": base64.b64encode(value).decode()}
+        state |= {"values": _to_page(self.values), "layout": None, "kernel": False}
+        parts = (_CARRIER, self._esm, json.dumps(self._css), json.dumps(state))
+        script = "\n".join(str(part) for part in parts[:2])
+        script = script.replace("export default", "const panel =")
+        script += f"\nshowSaved(panel, {parts[2]}, {parts[3]});".replace("</", "<\\/")
+        return f'<div class="saved-panel"></div><script type="module">{script}</script>'
 
-    def button(self, text: str, action: Callable[[], object], **kw: Any) -> widgets.Button:
-        """Return a button that calls `action`, and says in the status line what it raises."""
-        button = widgets.Button(description=text, layout={"width": "auto"}, **kw)
-
-        def click(_: widgets.Button) -> None:
-            if failure := _failure(action):
-                self._complain(failure)
-
-        button.on_click(click)
-        return button
-
-    def _run(self, stop: threading.Event) -> None:
-        failure = _failure(lambda: self.work(stop))
-        self.redraw()
-        failure = _failure(self.after_work) or failure
-        with self._turn:
-            if failure:
-                self._complain(failure)
-            elif self.status in (_RUNNING, _STOPPING):
-                self.say("Stopped." if stop.is_set() else "Done.")
-            self._show_running(False)
-            self._worker = None
-
-    def _changed(self, names: Collection[str]) -> None:
-        if self._quiet:
-            return
-        failure = _failure(lambda: self.on_change(names))
-        self._show_preset()
-        self.redraw()
-        if failure:
-            self._complain(failure)
-
-    def _on_preset(self, change: Mapping[str, Any]) -> None:
-        # The menu follows the controls too: only what a hand chose sets them.
-        if change["new"] == _NO_PRESET:
-            self._show_preset()
-        elif self._complete(change["new"]) != self.values:
-            self.choose(change["new"])
-
-    def _complete(self, preset: str) -> dict[str, Any]:
-        return self._first | dict(self.presets[preset])
-
-    def _complain(self, failure: Exception) -> None:
+    def complain(self, failure: Exception) -> None:
+        """Say in the status line what was raised."""
         name = type(failure).__name__
-        self.say(f"⚠ That did not work: {failure} ({name})" if str(failure) else f"⚠ {name}")
-        self.problem = failure
+        with self._turn:
+            self.tell(words=f"⚠ That did not work: {failure} ({name})" if str(failure) else name)
+            self.problem = failure
 
-    def _draw_and_judge(self) -> None:
-        self.picture = self.draw()
-        self.screen.value = self.picture.png()
-        width = self.picture.get_figwidth() * self.picture.dpi
-        self._right.layout.width = f"{width + 2 * _MARGIN:.0f}px"
-        self._alt.value = f'<span class="cl-alt">{escape(self.picture.alt)}</span>'
-        self.reached = self.judge()
-        self._show_target()
+    def _stands(self, phase: str) -> bool:
+        return self.running and self.told["phase"] == phase
 
-    def _show_target(self) -> None:
-        if not self.target:
-            return
-        tick, word, color = ("☑", "reached", "#007A5A") if self.reached else ("☐", "", "inherit")
-        text = f"{tick} <b>Target{word and ' ' + word}:</b> {escape(self.reached or self.target)}"
-        self._target_line.value = f'<div class="cl-line" style="color: {color}">{text}</div>'
+    def _begin(self, once: bool = False) -> None:
+        self._leash = Leash()
+        if once:
+            self._leash.hold(once=True)
+        self.problem = None
+        phase = "paused" if once else "running"
+        asked = _to_page(self.values)
+        self.tell(phase=phase, words="Running." if not once else "", progress=0.0, asked=asked)
+        self._worker = threading.Thread(target=self._run, daemon=True)
+        self._worker.start()
 
-    def _show_preset(self) -> None:
-        values = self.values
-        names = (name for name in self.presets if self._complete(name) == values)
-        self.preset_menu.value = next(names, _NO_PRESET)
+    def _run(self) -> None:
+        outcome: list[str | None] = []
+        failure = _failure(lambda: outcome.append(self.work(self._leash)))
+        failure = _failure(self.redraw) or failure
+        with self._turn:
+            self._worker = None
+            if failure:
+                self.complain(failure)
+            else:
+                ended = "Stopped." if self._leash.pulled else "Done."
+                self.tell(words=outcome[0] or ended)
+            self.tell(phase="idle", progress=1.0 if outcome and outcome[0] else 0.0)
 
-    def _show_running(self, running: bool) -> None:
-        self.start_button.disabled = running
-        self.stop_button.disabled = not running
+    def _on_values(self, change: Mapping[str, Any]) -> None:
+        before, now = change["old"], change["new"]
+        names = {name for name in now if before.get(name) != now[name]}
+        failure = _failure(lambda: (self.on_change(names), self.redraw()))
+        if failure:
+            self.complain(failure)
+        elif self.problem and not self.running:
+            self.say("")
 
-    def _arranged(self, below: Sequence[widgets.Widget]) -> widgets.Widget:
-        """Controls left and the picture right, or the controls above it where that is too wide."""
-        menu = [self.preset_menu] if self.presets else []
-        buttons, bar = [self.reset_button], []
-        if type(self).work is not Panel.work:
-            buttons, bar = [self.start_button, self.stop_button, *buttons], [self.progress]
-        left = widgets.GridBox(
-            [*menu, widgets.HBox(buttons), *bar, *self.controls.values()],
-            layout={"flex": "1 1 280px", "align_content": "flex-start", **GRID},
-        )
-        self.screen.layout.width = f"calc(100% - {2 * _MARGIN}px)"
-        lines = [self._target_line] if self.target else []
-        for line in (*lines, self._status_line):
-            line.layout.min_height = "46px"
-        self._right = widgets.VBox(
-            [*lines, self.screen, self._status_line, *below, self._alt, widgets.HTML(_LOOK)],
-            layout={"flex": "0 0 auto", "max_width": "100%"},
-        )
-        box = widgets.Box([left, self._right], layout={"flex_flow": "row wrap", "width": "100%"})
-        box.add_class("cl-panel")
-        return box
+    def _on_message(self, _: Any, content: Mapping[str, Any], buffers: Any) -> None:
+        if failure := _failure(lambda: self.obey(content)):
+            self.complain(failure)
 
-    def _repr_mimebundle_(self, **kw: Any) -> dict[str, Any]:
-        # The picture beside the widget, for pages without a kernel.
-        bundle = self.widget._repr_mimebundle_(**kw) | {"text/plain": repr(self)}
-        if self.picture is not None:
-            bundle["image/png"] = base64.b64encode(self.screen.value).decode()
-        return bundle
+    def obey(self, order: Mapping[str, Any]) -> None:
+        """Do what a page asks for."""
+        if order.get("do") in _ORDERS:
+            getattr(self, order["do"])()
+
+    def _repr_mimebundle_(self, **kw: Any) -> Any:
+        view, metadata = super()._repr_mimebundle_(**kw)
+        picture = base64.b64encode(self.png()).decode()
+        return {**view, "text/plain": repr(self), "image/png": picture}, metadata
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.values.items())
         return f"{type(self).__name__}({values})"
 
 
-def _assign(name: str, control: widgets.Widget, value: Any) -> None:
-    words = _allowed(control)
-    try:
-        control.value = value
-        # A slider moves a number that it does not take to its nearest end.
-        taken = not isinstance(value, Real) or control.value == value
-    except (TraitError, TypeError, ValueError) as error:
-        taken, words = False, words or str(error)
-    if not taken:
-        raise ValueError(f"{name} = {value!r} is not possible: {words}")
+# What a widget's model is to a panel, on a page without a kernel.
+_CARRIER = front_end("saved")
 
 
-def _allowed(control: widgets.Widget) -> str:
-    if hasattr(control, "options"):
-        values = (option[1] if isinstance(option, tuple) else option for option in control.options)
-        return f"expected one of {', '.join(map(repr, values))}"
-    if hasattr(control, "min"):
-        low, high = control.min, control.max
-        if hasattr(control, "base"):
-            low, high = control.base**low, control.base**high
-        return f"expected a number from {low:g} to {high:g}"
-    return ""
+def _to_page(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {n: "-inf" if isinstance(v, float) and v == -math.inf else v for n, v in values.items()}
 
 
 def _failure(action: Callable[[], object]) -> Exception | None:
@@ -356,3 +363,7 @@ def _failure(action: Callable[[], object]) -> Exception | None:
     except Exception as error:
         return error
     return None
+
+
+def _escaped(text: str) -> str:
+    return escape(text)

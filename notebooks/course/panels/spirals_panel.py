@@ -14,7 +14,7 @@ from torch import nn
 from consensus_lib.rules import AgreementWeighted, AndMask, Consensus, Mean, Rule
 from course.figures import style
 from course.figures.invariance import looks, show_accuracies, show_answers
-from course.panels.panel import Panel
+from course.panels.matplotlib_panel import Panel
 from course.toys.spirals import Data, Outcome, Recipe, alike_everywhere, draw_data, fit
 
 __all__ = ["RULES", "Spirals"]

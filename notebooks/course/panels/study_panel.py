@@ -9,7 +9,7 @@ import ipywidgets as widgets
 
 from course.figures import style
 from course.figures.study_figures import COUNTS, Column, draw_forest
-from course.panels.panel import Panel
+from course.panels.matplotlib_panel import Panel
 from course.study.comparing import ERROR, Comparison
 from course.study.inference import holm
 from course.study.plan import Budget

@@ -18,7 +18,7 @@ from consensus_lib.rules import AgreementWeighted, AndMask, Consensus, Mean, Rul
 from course.figures import style
 from course.figures.two_weights import BASINS_SIZE, draw_basins
 from course.figures.two_weights_descent import MAP, Descent, where_it_ends
-from course.panels.panel import Panel
+from course.panels.matplotlib_panel import Panel
 from course.toys.basins import count_ends, grid_of_starts
 from course.toys.landscapes import LANDSCAPES, Landscape
 from course.toys.paths import OPTIMIZERS, Paths, side_by_side

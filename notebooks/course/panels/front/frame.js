@@ -1,0 +1,301 @@
+// What stands around every picture: presets, target, controls, status, a guess, and a link.
+import { makeControl, sameValue } from "./controls.js";
+import { html, onResize } from "./shared.js";
+
+const OWN = "your own";
+const SAVE_EVERY = 60; // ms between two messages to the kernel while a hand drags
+
+// Build a panel in `el`. `build(frame)` returns what is peculiar to it, a view with
+// resize(size), draw(values), and where it has them words(values), the text for those who do not
+// see the picture; judge(values), how the target is reached; ask(values), a question with its
+// options and the number of the right one; hear(told), for what Python tells.
+export function makeFrame(model, el, build) {
+  const about = () => model.get("about");
+  const told = () => model.get("told") ?? {};
+  const first = () => Object.fromEntries(Object.entries(about().controls).map(([n, c]) => [n, c.first]));
+  const inLab = Boolean(document.querySelector(".jp-LabShell"));
+  const hasKernel = model.get("kernel") !== false;
+  const root = html("div", { class: "cp cl-panel", role: "group", "aria-label": about().name });
+  const stage = html("div", { class: "cp-stage" });
+  const left = html("div", { class: "cp-left" });
+  const bar = html("div", { class: "cp-bar" });
+  const statusLine = html("span", { role: "status" });
+  const progress = html("progress", { max: 1, "aria-label": "progress" });
+  const line = html("div", { class: "cp-line" }, statusLine, progress);
+  const picture = html("span", { class: "cp-hidden", role: "img", "data-words": "" });
+  const guess = html("div", { class: "cp-guess", role: "group", "aria-label": "prediction" });
+  const target = html("span", { class: "cp-target" });
+  root.append(bar, left, stage, line, picture);
+  el.append(root);
+
+  let values = { ...first(), ...model.get("values"), ...fromLink(about()) };
+  let [view, size, saved, timer, own, tab] = [null, null, 0, null, "", ""];
+  let [predicting, guessed] = [false, false];
+  const fields = {};
+
+  const frame = {
+    model,
+    root,
+    stage,
+    left,
+    bar,
+    about,
+    told,
+    hasKernel,
+    get values() {
+      return values;
+    },
+    get size() {
+      return size;
+    },
+    change,
+    send: (order) => model.send(order),
+    say: (words) => {
+      own = words;
+      showStatus();
+    },
+    redraw,
+  };
+
+  // Draws at once: what a hand moves answers within its frame. The kernel hears it soon after.
+  function change(news) {
+    const names = Object.keys(news).filter((name) => !sameValue(values[name], news[name]));
+    if (!names.length) return;
+    values = { ...values, ...news };
+    guessed = false;
+    redraw();
+    clearTimeout(timer);
+    const wait = saved + SAVE_EVERY - performance.now();
+    if (wait <= 0) save();
+    else timer = setTimeout(save, wait);
+  }
+
+  function save() {
+    saved = performance.now();
+    model.set("values", values);
+    model.save_changes();
+  }
+
+  function redraw() {
+    if (!view || !size) return;
+    root.classList.toggle("hiding", predicting && !guessed && Boolean(view.ask));
+    view.draw(values);
+    for (const [name, field] of Object.entries(fields)) {
+      field.show(values[name], view.idle?.(values)?.includes(name));
+    }
+    picture.setAttribute("aria-label", predicting && !guessed ? "hidden until a guess" : describe());
+    preset.value = presetOf(values);
+    showTarget();
+    showGuess();
+    showStatus();
+  }
+
+  const describe = () => view.words?.(values) ?? "";
+  const complete = (name) => ({ ...first(), ...about().presets[name] });
+  const equal = (one, other) => Object.keys(first()).every((n) => sameValue(one[n], other[n]));
+  function presetOf(now) {
+    return Object.keys(about().presets).find((name) => equal(complete(name), now)) ?? OWN;
+  }
+
+  function showTarget() {
+    if (!about().target) return;
+    const reached = view.judge ? view.judge(values) : told().reached;
+    target.classList.toggle("reached", Boolean(reached));
+    target.textContent = reached ? `☑ Target reached: ${reached}` : `☐ Target: ${about().target}`;
+    target.style.visibility = reached && predicting && !guessed ? "hidden" : "";
+  }
+
+  function showGuess() {
+    const asked = predicting ? view.ask?.(values) : null;
+    guess.replaceChildren();
+    guess.hidden = !asked;
+    if (!asked) return;
+    guess.append(html("b", {}, asked.question));
+    asked.options.forEach((words, number) => {
+      const click = () => {
+        guessed = [number, asked.answer];
+        redraw();
+      };
+      const mark = guessed && number === asked.answer ? " ✓" : "";
+      const chosen = Boolean(guessed) && guessed[0] === number;
+      guess.append(
+        html("button", { click, disabled: Boolean(guessed), "aria-pressed": String(chosen) }, words + mark),
+      );
+    });
+    if (guessed) guess.append(guessed[0] === asked.answer ? "Right." : "Not so.");
+  }
+
+  function showStatus() {
+    const { phase, words, progress: share, asked } = told();
+    const going = phase && phase !== "idle";
+    const python = { paused: `Paused. ${words}`, stopping: "Stopping." }[phase] ?? words;
+    const later = going && asked && !equal({ ...asked }, values);
+    const mine = view?.status?.(values) ?? "";
+    const note = later ? " Changed controls count for the next run." : "";
+    const next = (python || own || mine) + note;
+    if (statusLine.textContent !== next) statusLine.textContent = next;
+    progress.hidden = !going;
+    progress.value = share ?? 0;
+    for (const [name, button] of Object.entries(orders)) {
+      button.disabled =
+        name === "start"
+          ? phase === "running" || phase === "stopping"
+          : name === "step"
+            ? phase === "stopping"
+            : name === "pause"
+              ? phase !== "running"
+              : !going || phase === "stopping";
+    }
+    if (orders.start) orders.start.textContent = phase === "paused" ? "Go on" : "Start";
+  }
+
+  function reset() {
+    own = "";
+    guessed = false;
+    if (hasKernel) model.send({ do: "reset" });
+    view.reset?.();
+    change(first());
+  }
+
+  function link() {
+    const changed = Object.entries(values).filter(([name, value]) => !sameValue(value, first()[name]));
+    const python = changed.map(([name, value]) => `${name}=${toPython(value)}`).join(", ");
+    const place = new URL(window.location.href);
+    place.hash = `${about().name}=${encodeURIComponent(JSON.stringify(Object.fromEntries(changed)))}`;
+    const copied = inLab ? `set(${python})` : place.href;
+    navigator.clipboard?.writeText(copied).catch(() => {});
+    const field = html("input", { class: "cp-link", readonly: true, "aria-label": "copied", value: copied });
+    line.querySelector(".cp-link")?.remove();
+    line.prepend(field);
+    field.select();
+    setTimeout(() => field.remove(), 15000);
+  }
+
+  const button = (words, click, more = {}) => html("button", { type: "button", click, ...more }, words);
+  const orders = {};
+  const preset = html("select", {
+    "aria-label": "preset",
+    change: () => preset.value !== OWN && change(complete(preset.value)),
+  });
+  for (const name of [OWN, ...Object.keys(about().presets)]) preset.append(html("option", {}, name));
+  if (Object.keys(about().presets).length) bar.append(preset);
+  if (about().works && hasKernel) {
+    for (const [name, words] of Object.entries({
+      start: "Start",
+      pause: "Pause",
+      step: "Step",
+      stop: "Stop",
+    })) {
+      orders[name] = button(words, () => model.send({ do: name }));
+    }
+    bar.append(...Object.values(orders));
+  }
+  bar.append(button("Reset", reset));
+  const predict = button(
+    "Predict first",
+    () => {
+      predicting = !predicting;
+      guessed = false;
+      predict.setAttribute("aria-pressed", String(predicting));
+      redraw();
+    },
+    { "aria-pressed": "false" },
+  );
+  const share = button(inLab ? "Copy set(…)" : "Copy link", link);
+
+  function layControls() {
+    const controls = Object.entries(about().controls);
+    const tabs = [...new Set(controls.map(([, control]) => control.tab).filter(Boolean))];
+    tab = tabs.includes(tab) ? tab : tabs[0];
+    for (const node of left.querySelectorAll(":scope > .cp-laid")) node.remove();
+    const laid = [];
+    if (tabs.length) {
+      const list = html("div", { class: "cp-tabs cp-laid", role: "tablist" });
+      for (const name of tabs) {
+        const choose = () => {
+          tab = name;
+          layControls();
+          redraw();
+          left.querySelector(`[role="tab"][aria-selected="true"]`).focus();
+        };
+        list.append(button(name, choose, { role: "tab", "aria-selected": String(name === tab) }));
+      }
+      laid.push(list);
+    }
+    for (const name of Object.keys(fields)) delete fields[name];
+    for (const [name, control] of controls) {
+      if (control.tab && control.tab !== tab) continue;
+      fields[name] = makeControl(control, (value) => change({ [name]: value }));
+      fields[name].node.classList.add("cp-laid");
+      laid.push(fields[name].node);
+    }
+    left.prepend(...laid);
+  }
+
+  layControls();
+  view = build(frame);
+  if (view.ask) bar.append(predict);
+  bar.append(share);
+  if (about().target) bar.append(target);
+  bar.append(guess);
+  const adopt = () => {
+    const theirs = model.get("values");
+    if (performance.now() - saved < 3 * SAVE_EVERY || equal(theirs, values)) return;
+    values = { ...values, ...theirs };
+    guessed = false;
+    redraw();
+  };
+  const learn = () => {
+    layControls();
+    redraw();
+  };
+  const listen = () => {
+    view.told?.(told());
+    redraw();
+  };
+  model.on("change:values", adopt);
+  model.on("change:about", learn);
+  model.on("change:told", listen);
+  const still = onResize(el, (now) => {
+    size = now;
+    root.style.setProperty("--u", `${now.size}px`);
+    root.style.height = `${now.height}px`;
+    root.classList.toggle("stacked", now.stacked);
+    stage.style.height = now.stacked ? `${Math.min(now.height, now.width * 0.75)}px` : "";
+    lay();
+  });
+  function lay() {
+    if (!view || !size) return;
+    view.resize({ ...size, width: stage.clientWidth, height: stage.clientHeight });
+    redraw();
+  }
+  const inner = new ResizeObserver(lay);
+  inner.observe(stage);
+  lay();
+  if (!equal(values, model.get("values"))) save();
+  return () => {
+    still();
+    inner.disconnect();
+    model.off("change:values", adopt);
+    model.off("change:about", learn);
+    model.off("change:told", listen);
+    view.close?.();
+  };
+}
+
+// The values that the page's address asks of this panel.
+function fromLink({ name, controls }) {
+  try {
+    const [panel, values] = decodeURIComponent(window.location.hash.slice(1)).split(/=(.*)/s);
+    if (panel !== name) return {};
+    return Object.fromEntries(Object.entries(JSON.parse(values)).filter(([n]) => n in controls));
+  } catch {
+    return {};
+  }
+}
+
+function toPython(value) {
+  if (Array.isArray(value)) return `[${value.map(toPython).join(", ")}]`;
+  if (value === "-inf") return "-math.inf";
+  return { true: "True", false: "False" }[value] ?? JSON.stringify(value);
+}
