@@ -31,6 +31,6 @@ def test_the_scripts_of_the_panels_are_as_biome_wants_them():
         pytest.fail(finished.stdout + finished.stderr, pytrace=False)
 
 
-@pytest.mark.parametrize("path", FRONT.glob("*.js"), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(FRONT.glob("*.js")), ids=lambda path: path.name)
 def test_no_script_is_long(path):
     assert len(path.read_text().splitlines()) <= 300

@@ -1,5 +1,6 @@
 // What stands around every picture: presets, target, controls, status, a guess, and a link.
 import { makeControl, sameValue } from "./controls.js";
+import { asLink, asPython, fromLink } from "./link.js";
 import { html, onResize } from "./shared.js";
 
 const OWN = "your own";
@@ -158,11 +159,7 @@ export function makeFrame(model, el, build) {
   }
 
   function link() {
-    const changed = Object.entries(values).filter(([name, value]) => !sameValue(value, first()[name]));
-    const python = changed.map(([name, value]) => `${name}=${toPython(value)}`).join(", ");
-    const place = new URL(window.location.href);
-    place.hash = `${about().name}=${encodeURIComponent(JSON.stringify(Object.fromEntries(changed)))}`;
-    const copied = inLab ? `set(${python})` : place.href;
+    const copied = inLab ? asPython(values, first()) : asLink(about().name, values, first());
     navigator.clipboard?.writeText(copied).catch(() => {});
     const field = html("input", { class: "cp-link", readonly: true, "aria-label": "copied", value: copied });
     line.querySelector(".cp-link")?.remove();
@@ -281,21 +278,4 @@ export function makeFrame(model, el, build) {
     model.off("change:told", listen);
     view.close?.();
   };
-}
-
-// The values that the page's address asks of this panel.
-function fromLink({ name, controls }) {
-  try {
-    const [panel, values] = decodeURIComponent(window.location.hash.slice(1)).split(/=(.*)/s);
-    if (panel !== name) return {};
-    return Object.fromEntries(Object.entries(JSON.parse(values)).filter(([n]) => n in controls));
-  } catch {
-    return {};
-  }
-}
-
-function toPython(value) {
-  if (Array.isArray(value)) return `[${value.map(toPython).join(", ")}]`;
-  if (value === "-inf") return "-math.inf";
-  return { true: "True", false: "False" }[value] ?? JSON.stringify(value);
 }
