@@ -9,7 +9,6 @@ import re
 import threading
 from collections.abc import Callable, Collection, Mapping
 from functools import cache
-from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -251,9 +250,14 @@ class Panel(anywidget.AnyWidget):
     def redraw(self) -> None:
         """Show results as they are now, where a page cannot draw them by itself."""
 
+    def facts(self) -> dict[str, Any]:
+        """What else a page needs to know, and never changes."""
+        return {}
+
     def describe(self) -> None:
         """Tell the page what can be set."""
         self.about = {
+            **self.facts(),
             "name": type(self).__name__,
             "target": self.target,
             "controls": {name: control.spec() for name, control in self.controls.items()},
@@ -363,7 +367,3 @@ def _failure(action: Callable[[], object]) -> Exception | None:
     except Exception as error:
         return error
     return None
-
-
-def _escaped(text: str) -> str:
-    return escape(text)

@@ -133,7 +133,7 @@ function ladder(control, change) {
     step: 1,
     "aria-label": control.label,
   });
-  const readout = html("output", {});
+  const readout = html("span", { class: "cp-readout" });
   slider.addEventListener("input", () => change(control.options[Number(slider.value)][1]));
   const node = html("div", { class: "cp-control" }, html("label", {}, control.label), readout, slider);
   return {

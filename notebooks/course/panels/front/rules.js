@@ -1,14 +1,35 @@
 // The rules of consensus_lib on the gradients of one weight, an array of one number a voter.
 
-const sum = (g) => g.reduce((total, x) => total + x, 0);
-const votes = (g) => g.reduce((total, x) => total + Math.sign(x), 0);
-const least = (g) => g.reduce((size, x) => Math.min(size, Math.abs(x)), Number.POSITIVE_INFINITY);
+// Loops, since these run millions of times for a map of all starts.
+function sum(g) {
+  let total = 0;
+  for (const x of g) total += x;
+  return total;
+}
+
+function votes(g) {
+  let total = 0;
+  for (const x of g) total += Math.sign(x);
+  return total;
+}
+
+function least(g) {
+  let size = Number.POSITIVE_INFINITY;
+  for (const x of g) size = Math.min(size, Math.abs(x));
+  return size;
+}
+
 const agrees = (g, threshold) => Math.abs(votes(g)) >= Math.ceil(threshold * g.length - 1e-9);
 
 export const mean = (g) => sum(g) / g.length;
 
 export function veto(g) {
-  return Math.max(Math.min(...g), 0) + Math.min(Math.max(...g), 0);
+  let [low, high] = [g[0], g[0]];
+  for (const x of g) {
+    if (x < low) low = x;
+    if (x > high) high = x;
+  }
+  return Math.max(low, 0) + Math.min(high, 0);
 }
 
 export function abstain(g) {
