@@ -40,7 +40,7 @@ def saved(
 
 def calculator(page: Page, name: str) -> Callable[..., Any]:
     """Call the functions of a panel's script: `call("function", argument)`."""
-    source = front_end(name).replace("export default", "const panel =")
+    source = front_end(name).replace("export default", "const panel =").replace("\nexport ", "\n")
 
     def call(function: str, *arguments: Any) -> Any:
         body = f"(() => {{ {source}\nreturn {function}(...{json.dumps(arguments)}); }})()"
@@ -65,7 +65,8 @@ def fits_every_screen(page: Page) -> None:
     for width, height in ((1280, 720), (1920, 1080), (800, 900), (853, 480)):
         page.set_viewport_size({"width": width, "height": height})
         page.wait_for_timeout(100)
-        assert page.evaluate(_OUTSIDE) == [], (width, height)
+        outside = page.evaluate(_OUTSIDE)
+        assert not outside, (width, height, outside)
         assert page.evaluate(_SMALLEST) >= 18, (width, height)
         sides = page.evaluate(
             "[0, 1].map(i => document.documentElement[['scrollWidth', 'scrollHeight'][i]])"

@@ -26,24 +26,35 @@ _PATIENCE = 5.0
 _ORDERS = ("start", "pause", "step", "stop", "reset")  # that a page may give
 
 
+_IMPORT = re.compile(r'^import \{([^}]*)\} from "\./(\w+)\.js";$', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?:(?:async )?function|const) (?:(\w+)|\[([\w, ]+)\])", re.MULTILINE)
+
+
 @cache
 def front_end(name: str) -> str:
-    """One module of JavaScript: what `front/NAME.js` imports from its neighbours, and itself.
+    """One module of JavaScript: `front/NAME.js`, and before it each module that it imports.
 
-    A widget carries its source as one text, so that a saved page needs no server.
+    A widget carries its source as one text, so that a saved page needs no server. Each imported
+    module becomes a function that returns what it exports.
     """
-    parts: dict[str, str] = {}
+    modules: dict[str, str] = {}
 
-    def add(file: str) -> None:
-        source = (_FRONT / file).read_text(encoding="utf-8")
-        for neighbour in re.findall(r'from "\./([\w.]+)"', source):
-            if neighbour not in parts:
-                add(neighbour)
-        source = re.sub(r"^import [^;]*;\n", "", source, flags=re.MULTILINE)
-        parts[file] = re.sub(r"^export (?!default)", "", source, flags=re.MULTILINE)
+    def add(module: str) -> str:
+        source = (_FRONT / f"{module}.js").read_text(encoding="utf-8")
+        for _, neighbour in _IMPORT.findall(source):
+            if neighbour not in modules:
+                inner = add(neighbour)
+                names = ", ".join(
+                    filter(None, (n for pair in _EXPORT.findall(inner) for n in pair))
+                )
+                inner = re.sub(r"^export ", "", inner, flags=re.MULTILINE)
+                modules[neighbour] = (
+                    f"const ${neighbour} = (() => {{\n{inner}\nreturn {{ {names} }};\n}})();"
+                )
+        return _IMPORT.sub(lambda m: f"const {{{m[1].replace(' as ', ': ')}}} = ${m[2]};", source)
 
-    add(f"{name}.js")
-    return "\n".join(parts.values())
+    own = add(name)
+    return "\n".join([*modules.values(), own])
 
 
 class Leash(threading.Event):
@@ -354,7 +365,7 @@ class Panel(anywidget.AnyWidget):
 
 
 # What a widget's model is to a panel, on a page without a kernel.
-_CARRIER = front_end("saved")
+_CARRIER = front_end("saved").replace("export ", "")
 
 
 def _to_page(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ export function drawPlots(over, { facts, runs, box, size, moment, steps, top: mo
     over.append(svg("path", { d: `M${px(moment)},${top}v${high}`, stroke: "#333" }));
   });
   const below = box.y + count * (high + gap) - size * 0.75;
-  if (!wave) over.append(text(box.right.x, below, "bars: weight a or b moves; dots: example 2"));
+  if (!wave) over.append(text(box.right.x, below, "bars: it moves; dots: example 2"));
   else
     drawWave(over, facts, runs, moment, {
       x: box.right.x,

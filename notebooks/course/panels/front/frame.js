@@ -133,7 +133,7 @@ export function makeFrame(model, el, build) {
     const later = going && asked && !equal({ ...asked }, values);
     const mine = view?.status?.(values) ?? "";
     const note = later ? " Changed controls count for the next run." : "";
-    const next = (python || own || mine) + note;
+    const next = `${[python, going ? "" : own || mine].filter(Boolean).join(" ")}${note}`;
     if (statusLine.textContent !== next) statusLine.textContent = next;
     progress.hidden = !going;
     progress.value = share ?? 0;
@@ -202,7 +202,8 @@ export function makeFrame(model, el, build) {
 
   function layControls() {
     const controls = Object.entries(about().controls);
-    const tabs = [...new Set(controls.map(([, control]) => control.tab).filter(Boolean))];
+    const named = controls.map(([, control]) => control.tab || (view?.tab ? "Run" : ""));
+    const tabs = [...new Set([view?.tab?.name, ...named])].filter((name) => name && name !== "hidden");
     tab = tabs.includes(tab) ? tab : tabs[0];
     for (const node of left.querySelectorAll(":scope > .cp-laid")) node.remove();
     const laid = [];
@@ -221,16 +222,20 @@ export function makeFrame(model, el, build) {
     }
     for (const name of Object.keys(fields)) delete fields[name];
     for (const [name, control] of controls) {
-      if (control.tab && control.tab !== tab) continue;
+      if (control.tab === "hidden" || (tabs.length && (control.tab || "Run") !== tab)) continue;
       fields[name] = makeControl(control, (value) => change({ [name]: value }));
       fields[name].node.classList.add("cp-laid");
       laid.push(fields[name].node);
     }
     left.prepend(...laid);
+    if (view?.tab) {
+      if (tab === view.tab.name) left.append(view.tab.node);
+      else view.tab.node.remove();
+    }
   }
 
-  layControls();
   view = build(frame);
+  layControls();
   if (view.ask) bar.append(predict);
   bar.append(share);
   if (about().target) bar.append(target);
