@@ -100,7 +100,7 @@ def test_the_map_counts_as_the_library_does(browser, tmp_path):
 def test_the_descent_is_played_stepped_and_scrubbed(browser, tmp_path):
     with saved(browser, TwoWeights(), tmp_path) as page:
         readout = page.locator(".cp-player .cp-readout")
-        page.get_by_role("button", name="Step", exact=True).click()
+        page.get_by_role("button", name="one step").click()
         expect(readout).to_have_text("step 1 of 200")
         page.get_by_label("step", exact=True).press("End")
         expect(readout).to_have_text("step 200 of 200")

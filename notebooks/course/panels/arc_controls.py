@@ -1,17 +1,17 @@
-"""The controls of the ARC lab: a widget for every setting of a run, in tabs."""
+"""The controls of the ARC lab: one for every setting of a run, on tabs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import MappingProxyType
 
-import ipywidgets as widgets
+import torch
 
 from course.figures.arc_runs import RULES, Settings
+from course.panels.controls import Control, choice, ladder, number, tick
 
-__all__ = ["TABS", "make_controls"]
+__all__ = ["make_controls"]
 
-TABS = MappingProxyType(
+_TABS = MappingProxyType(
     {
         "Task": ("task", "augmentation", "voters", "zero_unseen"),
         "Rule": ("rule", "zeros", "threshold", "p", "hold_masked"),
@@ -39,53 +39,35 @@ _TASKS = MappingProxyType(
 )
 
 
-def make_controls() -> dict[str, widgets.Widget]:
-    """Return new controls, {name: widget}; at first they say what `Settings()` says."""
+def make_controls() -> dict[str, Control]:
+    """Return the controls, {name: control}; at first they say what `Settings()` says."""
     first = Settings()
-
-    def choice(name: str, options: object, label: str = "") -> widgets.Dropdown:
-        return widgets.Dropdown(
-            options=options, value=getattr(first, name), description=label or name
-        )
-
-    def ladder(name: str, rungs: Sequence[float]) -> widgets.SelectionSlider:
-        # A slider of logarithms would move 0.003 to the nearest of its own steps.
-        return widgets.SelectionSlider(
-            options=[(f"{rung:g}", rung) for rung in rungs],
-            value=getattr(first, name),
-            description=name.replace("_", " "),
-        )
-
-    def tick(name: str, label: str) -> widgets.Checkbox:
-        return widgets.Checkbox(value=getattr(first, name), description=label, indent=False)
-
-    return {
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    augmentations = [
+        ("none", "none"),
+        ("8 symmetries", "symmetries"),
+        ("9 colour shifts", "colours"),
+        ("both: 72 copies", "both"),
+    ]
+    made = {
         "task": choice("task", [(f"{name} {words}", name) for name, words in _TASKS.items()]),
-        "augmentation": choice(
-            "augmentation",
-            [
-                ("none", "none"),
-                ("8 symmetries", "symmetries"),
-                ("9 colour shifts", "colours"),
-                ("both: 72 copies", "both"),
-            ],
-        ),
+        "augmentation": choice("augmentation", augmentations),
         "voters": choice("voters", [("each copy", "copies"), ("each pair", "pairs")]),
-        "zero_unseen": tick("zero_unseen", "zero unseen colours"),
-        "rule": choice("rule", [*RULES]),
+        "zero_unseen": tick("zero unseen colours"),
+        "rule": choice("rule", RULES, first.rule),
         "zeros": choice("zeros", ["veto", "abstain"]),
-        "threshold": widgets.FloatSlider(
-            first.threshold, min=0.0, max=1.0, step=0.05, description="threshold"
-        ),
-        "p": widgets.FloatSlider(first.p, min=-8.0, max=2.0, step=0.5, description="p"),
-        "hold_masked": tick("hold_masked", "hold masked weights"),
+        "threshold": number("threshold", 0.0, 1.0, 0.05, first.threshold),
+        "p": number("p", -8.0, 2.0, 0.5, first.p),
+        "hold_masked": tick("hold masked weights"),
         "optimizer": choice("optimizer", ["adam", "adamw", "sgd"]),
-        "learning_rate": ladder("learning_rate", _LEARNING_RATES),
-        "weight_decay": ladder("weight_decay", _WEIGHT_DECAYS),
-        "steps": widgets.IntSlider(first.steps, min=10, max=2000, step=10, description="steps"),
-        "seed": widgets.BoundedIntText(first.seeds[0], min=0, max=9999, description="first seed"),
-        "seeds": widgets.IntSlider(len(first.seeds), min=1, max=10, description="seeds"),
-        "width": widgets.IntSlider(first.width, min=4, max=128, step=4, description="width"),
-        "depth": widgets.IntSlider(first.depth, min=1, max=6, description="depth"),
-        "device": choice("device", ["cpu", "cuda"]),
+        "learning_rate": ladder("learning rate", _LEARNING_RATES, first.learning_rate),
+        "weight_decay": ladder("weight decay", _WEIGHT_DECAYS),
+        "steps": number("steps", 10, 2000, 10, first.steps),
+        "seed": number("first seed", 0, 9999, 1, first.seeds[0]),
+        "seeds": number("seeds", 1, 10, 1, len(first.seeds)),
+        "width": number("width", 4, 128, 4, first.width),
+        "depth": number("depth", 1, 6, 1, first.depth),
+        "device": choice("device", devices),
     }
+    tabs = {name: tab for tab, names in _TABS.items() for name in names}
+    return {name: control.on(tabs[name]) for name, control in made.items()}

@@ -1,48 +1,40 @@
-"""The ARC lab: every hyper-parameter of a run on a widget, training live, runs side by side."""
+"""The ARC lab: every hyper-parameter of a run on a control, training live, runs side by side."""
 
 from __future__ import annotations
 
 import base64
+import json
 import math
-import os
 import tempfile
-import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from html import escape
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import ipywidgets as widgets
+from traitlets import Dict
 
 from consensus_lib.training import Diverged
 from course.arc import Task, load_task
-from course.figures.arc_picture import ArcPicture, draw_lab
-from course.figures.arc_runs import RULES, ArcRun, Settings, export, tabulate
-from course.panels.arc_controls import TABS, make_controls
-from course.panels.matplotlib_panel import Panel
+from course.figures.arc_picture import draw_lab
+from course.figures.arc_runs import ArcRun, Record, Settings, export, tabulate
+from course.figures.style import Picture
+from course.panels.arc_controls import make_controls
+from course.panels.panel import Leash, Panel, front_end
 
 __all__ = ["ArcLab"]
 
 _MOST_RUNS = 6
-_DRAWING_SHARE = 0.05
-_BETWEEN_WORDS = 0.1
+_POINTS = 240  # of a curve on a page
+_SHARE = 0.05  # of the time that showing may take
+_BETWEEN = 0.06  # seconds between two pictures of a run
 _HARD = "a9f96cdd"
-_LOOK = """<style>
-.cl-panel.cl-arc { --jp-widgets-container-padding: 6px; --jp-widgets-horizontal-tab-width: 70px;
-  --jp-widgets-inline-label-width: 106px; --jp-widgets-inline-width-tiny: 50px; }
-.cl-arc-lines { white-space: pre-wrap; font: 15px/22px monospace; }
-.cl-arc-table table { font-size: 15px; }
-.cl-arc-table td, .cl-arc-table th { padding: 0 5px; line-height: 24px; }
-.cl-arc a { color: #0072B2; text-decoration: underline; }
-</style>"""
+_CURVES = {"loss": "loss", "ratio": "consensus_ratio", "right": "test_changed_cell_accuracy"}
 
 
 class ArcLab(Panel):
-    """Runs of `course.arc.fit` with every setting on a widget.
+    """Runs of `course.arc.fit` with every setting on a control.
 
     `start` runs the settings on the controls, `compare` runs them beside the same by the mean
     (or by consensus, where the rule is the mean). Runs overlay each other until `clear` or
@@ -52,6 +44,7 @@ class ArcLab(Panel):
         runs: the runs shown, at most 6; the last may be growing.
     """
 
+    _esm = front_end("arc_lab")
     target = f"{_HARD}, solved by consensus with veto from three seeds, in 200 steps"
     presets: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         {
@@ -67,38 +60,30 @@ class ArcLab(Panel):
             "far too fast": {"learning_rate": 10.0},
         }
     )
+    task = Dict().tag(sync=True)
+    board = Dict().tag(sync=True)
 
     def __init__(self) -> None:
+        self.controls = make_controls()
         self.runs: list[ArcRun] = []
         self._plan: list[Settings] = []
         self._own_tasks: dict[str, Task] = {}
         self._uploads = tempfile.TemporaryDirectory()
-        self.task_field = widgets.Text(
-            description="other task", placeholder="id or x.json", continuous_update=False
-        )
-        self.upload = widgets.FileUpload(accept=".json", description="your file")
-        self.compare_button = self.button("Compare", self.compare)
-        self.clear_button = self.button("Clear runs", self.clear)
-        self._table, self._lines, self._links = (widgets.HTML() for _ in range(3))
-        self._table.add_class("cl-arc-table")
-        super().__init__(make_controls())
-        self.on_change(self.controls)
-        self._show_results()
-        self.task_field.observe(self._on_task_field, "value")
-        self.upload.observe(self._on_upload, "value")
+        super().__init__()
+        self.redraw()
 
     @property
     def settings(self) -> Settings:
         """What the controls say now, as settings of a run."""
-        values = self.values
+        values = dict(self.values)
         values["seeds"] = tuple(range(values["seed"], values["seed"] + values["seeds"]))
         return Settings(**{f.name: values[f.name] for f in fields(Settings)})
 
     def set(self, **values: Any) -> None:
-        """See `Panel.set`; `task` also takes any ARC-AGI-1 id, or a path to a JSON file.
+        """Set several controls at once; `task` also takes any ARC-AGI-1 id, or a JSON file's path.
 
         Raises:
-            ValueError: also as `load_task`, or for a task that changes the grid size.
+            ValueError: as `Panel.set` and `load_task`, or for a task that changes the grid size.
             FileNotFoundError: for a file that there is not.
         """
         if isinstance(values.get("task"), str):
@@ -106,8 +91,12 @@ class ArcLab(Panel):
         super().set(**values)
 
     def start(self) -> None:
-        """Run the settings on the controls, in the worker thread."""
-        self._begin([self.settings])
+        """Run the settings on the controls, in the worker thread; or go on after a pause."""
+        self._plan_for([self.settings], super().start)
+
+    def step(self) -> None:
+        """Do one step of a run, and pause."""
+        self._plan_for([self.settings], super().step)
 
     def compare(self) -> None:
         """Run the same settings by the mean and by the rule on the controls, one after another.
@@ -116,7 +105,8 @@ class ArcLab(Panel):
         """
         chosen = self.settings
         other = "consensus" if chosen.rule == "mean" else "mean"
-        self._begin(sorted([chosen, replace(chosen, rule=other)], key=lambda s: s.rule != "mean"))
+        both = sorted([chosen, replace(chosen, rule=other)], key=lambda s: s.rule != "mean")
+        self._plan_for(both, super().start)
 
     def clear(self) -> None:
         """Drop all runs, and leave the controls as they are."""
@@ -124,7 +114,6 @@ class ArcLab(Panel):
             self.say("A run is going on. Stop it first.")
             return
         self.forget()
-        self.progress.value = 0
         self.say("")
         self.redraw()
 
@@ -136,13 +125,12 @@ class ArcLab(Panel):
         """Three lines of Python that run what `start` would run."""
         return self.settings.python()
 
-    def draw(self) -> ArcPicture:
-        """See `Panel.draw`."""
-        task = self.runs[-1].task if self.running and self.runs else self._chosen_task()
-        return draw_lab(task, self.runs, self.controls["steps"].value, self.picture)
+    def draw(self) -> Picture:
+        """Return the curves of all runs, and the prediction beside its target."""
+        return draw_lab(self._shown_task(), self.runs, self.values["steps"])
 
     def judge(self) -> str | None:
-        """See `Panel.judge`."""
+        """Return which run solves the hard task by consensus from three seeds."""
         for run in self.runs:
             asked = replace(run.settings, task=_HARD, rule="consensus", zeros="veto")
             short = run.settings.steps <= 200 and len(run.records) >= 3
@@ -151,72 +139,103 @@ class ArcLab(Panel):
         return None
 
     def forget(self) -> None:
-        """See `Panel.forget`."""
+        """Drop all runs."""
         self.runs.clear()
-        self._show_results()
 
-    def on_change(self, names: Collection[str]) -> None:
-        """See `Panel.on_change`."""
-        rule = self.controls["rule"].value
-        for name in ("zeros", "threshold", "p"):
-            self.controls[name].disabled = name not in RULES[rule][1]
-        self.controls["voters"].disabled = self.controls["augmentation"].value == "none"
-        self._lines.value = f'<div class="cl-arc-lines">{escape(self.python())}</div>'
+    def work(self, stop: Leash) -> str | None:
+        """Train what was planned, one run after another."""
+        begun = len(self.runs)
+        total = sum(settings.steps * len(settings.seeds) for settings in self._plan)
+        pace = _Pace()
 
-    def say(self, text: str) -> None:
-        """See `Panel.say`; an uploaded file goes by the name that it had."""
-        super().say(text.replace(f"{self._uploads.name}{os.sep}", ""))
+        def follow() -> None:
+            if pace.allows:
+                with pace:
+                    self._follow(self.runs[begun:], total, pace)
 
-    def after_work(self) -> None:
-        """See `Panel.after_work`."""
-        self._show_results()
-
-    def work(self, stop: threading.Event) -> None:
-        """See `Panel.work`."""
-        pace, begun = _Pace(_DRAWING_SHARE), len(self.runs)
-        self.progress.max = sum(settings.steps * len(settings.seeds) for settings in self._plan)
         try:
             for settings in self._plan:
                 self.runs.append(ArcRun(settings, number=len(self.runs) + 1))
-                self.runs[-1].train(stop, lambda: self._follow(self.runs[begun:], pace))
-                if stop.is_set():
-                    return
+                self.runs[-1].train(stop, follow)
+                if stop.pulled:
+                    return None
         except Diverged as error:
             advice = f"A smaller learning rate than {settings.learning_rate:.3g} may help."
-            self.say(f"⚠ Run {len(self.runs)} diverged, {error}. {advice}")
-            return
+            return f"⚠ Run {len(self.runs)} diverged, {error}. {advice}"
         finally:
             self.runs[:] = [run for run in self.runs if run.steps_done]
-        self.progress.value = self.progress.max
-        self.say(" ".join(f"Run {run.number}: {run.verdict}." for run in self.runs[begun:]))
+        return " ".join(f"Run {run.number}: {_verdict(run)}." for run in self.runs[begun:])
 
-    def _begin(self, plan: Sequence[Settings]) -> None:
+    def redraw(self) -> None:
+        """Tell the page of the task, of all runs, and of the lines of Python."""
+        task = self._shown_task()
+        shown = {"id": task.id, "train": [], "test": []}
+        for part, pairs in (("train", task.train), ("test", task.test[:1])):
+            for pair in pairs:
+                output = None if pair.output is None else pair.output.tolist()
+                shown[part].append([pair.input.tolist(), output])
+        if shown != self.task:
+            self.task = shown
+        seen = [run for run in self.runs if run.steps_done]
+        self.board = {
+            "runs": [_facts(run) for run in seen],
+            "python": self.python(),
+            # A number that does not exist is that of a hidden answer.
+            "table": tabulate(seen)._repr_html_().replace(">nan<", ">hidden<") if seen else "",
+        }
+        self.tell(reached=self.reached)
+
+    def obey(self, order: Mapping[str, Any]) -> None:
+        """Do what a page asks for: also compare, clear, export, and tasks of one's own."""
+        kind = order.get("do")
+        if kind in ("compare", "clear"):
+            getattr(self, kind)()
+        elif kind == "task":
+            self.set(task=order["name"].strip())
+        elif kind == "upload":
+            # Kept as a file, so that the three lines of Python can load it.
+            path = Path(self._uploads.name, Path(order["name"]).name)
+            text = order.get("text")
+            path.write_text(json.dumps(order["task"]) if text is None else text, encoding="utf-8")
+            self.set(task=str(path))
+        elif kind == "export":
+            picture = base64.b64encode(self.draw().png()).decode()
+            self.send({"arc_runs.csv": self.csv(), "arc_runs.png": picture})
+        else:
+            super().obey(order)
+
+    def complain(self, failure: Exception) -> None:
+        """Say what was raised; an uploaded file goes by the name that it had."""
+        super().complain(failure)
+        self.tell(words=self.told["words"].replace(f"{self._uploads.name}/", ""))
+
+    def _plan_for(self, plan: Sequence[Settings], begin: Any) -> None:
         if not self.running:
             if len(self.runs) + len(plan) > _MOST_RUNS:
                 self.say(f"The picture holds {_MOST_RUNS} runs. Clear them first.")
                 return
             self._plan = list(plan)
-        super().start()
+        begin()
 
-    def _follow(self, runs: Sequence[ArcRun], pace: _Pace) -> None:
-        """Show how far the runs have come, as often as the pace allows."""
-        if pace.allows_words:
-            with pace.speaking():
-                done = sum(run.steps_done for run in runs)
-                self.progress.value = done
-                left = pace.elapsed * (self.progress.max / done - 1)
-                self.say(f"Run {runs[-1].number}, {runs[-1].words}; about {left:.0f} s left.")
-        if pace.allows_picture:
-            with pace.drawing():
-                self.redraw()
+    def _follow(self, runs: Sequence[ArcRun], total: int, pace: _Pace) -> None:
+        """Show how far the runs have come."""
+        run, done = runs[-1], sum(run.steps_done for run in runs)
+        left = pace.left(done, total)
+        words = f"Run {run.number}, {run.words if _known(run) else _blind(run)}"
+        self.say(words + (f"; about {left:.0f} s left." if left else "."))
+        self.tell(progress=done / total)
+        self.redraw()
 
-    def _chosen_task(self) -> Task:
-        name = self.controls["task"].value
+    def _shown_task(self) -> Task:
+        if self.running and self.runs:
+            return self.runs[-1].task
+        name = self.values["task"]
         return self._own_tasks.get(name) or load_task(name)
 
     def _admit(self, name: str) -> None:
         """Make a task, by id or file, one that the control takes."""
-        known = [value for _, value in self.controls["task"].options]
+        control = self.controls["task"]
+        known = [value for _, value in control.options]
         if name in known and name not in self._own_tasks:
             return
         task = load_task(name)
@@ -227,116 +246,76 @@ class ArcLab(Panel):
             )
         self._own_tasks[name] = task  # a file may have changed since it was last read
         if name not in known:
-            control, chosen = self.controls["task"], self.controls["task"].value
-            self._quiet = True  # new options choose the first of them
-            control.options += ((task.id, name),)
-            control.value = chosen
-            self._quiet = False
-
-    def _on_task_field(self, change: Mapping[str, Any]) -> None:
-        if change["new"].strip():
-            self._choose_task(change["new"].strip())
-
-    def _on_upload(self, change: Mapping[str, Any]) -> None:
-        for file in change["new"]:
-            # Kept as a file, so that the three lines of Python can load it.
-            path = Path(self._uploads.name, Path(file["name"]).name)
-            path.write_bytes(file["content"])
-            self._choose_task(str(path))
-
-    def _choose_task(self, name: str) -> None:
-        try:
-            self.set(task=name)
-        except Exception as error:
-            self._complain(error)
-
-    def _show_results(self) -> None:
-        seen = [run for run in self.runs if run.steps_done]
-        self._table.value = tabulate(seen)._repr_html_() if seen else ""
-        self._links.value = (
-            _links(self.csv(), bytes(self.screen.value)) if seen else "export: after a run"
-        )
-
-    def _arranged(self, below: Sequence[widgets.Widget]) -> widgets.Widget:
-        box = super()._arranged(below)
-        pages = {title: [self.controls[name] for name in names] for title, names in TABS.items()}
-        pages["Task"] += [self.task_field, self.upload]
-        tabs = widgets.Tab(
-            [widgets.VBox(page) for page in pages.values()],
-            titles=[*pages],
-            layout={"height": "250px"},
-        )
-        box.children[0].children = [
-            self.preset_menu,
-            widgets.HBox(
-                [
-                    *(self.start_button, self.stop_button, self.reset_button),
-                    *(self.compare_button, self.clear_button),
-                ],
-                layout={"flex_flow": "row wrap"},
-            ),
-            self.progress,
-            tabs,
-            self._links,
-        ]
-        box.children[0].layout.flex = "1 1 260px"
-        box.children[0].layout.grid_template_columns = "minmax(0, 1fr)"
-        box.add_class("cl-arc")
-        self._table.layout = widgets.Layout(height="170px", overflow="auto")
-        self._lines.layout = widgets.Layout(height="112px", overflow="auto")
-        return widgets.VBox([box, self._table, self._lines, widgets.HTML(_LOOK)])
+            options = (*control.options, (task.id, name))
+            self.controls = {**self.controls, "task": replace(control, options=options)}
+            self.describe()
 
 
 class _Pace:
-    """Lets drawing happen as often as it takes at most a share of the time, the end included."""
+    """Lets showing happen as often as it takes at most a share of the time; a context for it."""
 
-    def __init__(self, share: float) -> None:
-        self._share = share
+    def __init__(self) -> None:
         self._begin = time.perf_counter()
-        self.spent = 0.0
-        self._last = 0.015  # a guess for the first
-        self._said = -math.inf
+        self._spent = self._last = 0.0
+        self._first: tuple[float, int] | None = None
 
     @property
-    def elapsed(self) -> float:
-        """Seconds since the beginning."""
-        return time.perf_counter() - self._begin
+    def allows(self) -> bool:
+        """Whether it is time for the next picture."""
+        now = time.perf_counter() - self._begin
+        return now - self._last > _BETWEEN and self._spent <= _SHARE * now
 
-    @property
-    def allows_words(self) -> bool:
-        """Whether it is time for the next words, which cost next to nothing."""
-        return self.elapsed - self._said > _BETWEEN_WORDS
+    def left(self, done: int, total: int) -> float:
+        """Seconds until the end, by the pace since the first picture; 0 where none is known."""
+        now = time.perf_counter()
+        self._first = self._first or (now, done)
+        begin, at = self._first
+        return (now - begin) * (total - done) / (done - at) if done > at else 0.0
 
-    @property
-    def allows_picture(self) -> bool:
-        """Whether another picture, as long as the last, and that of the end stay in the share."""
-        return self.spent + 2 * self._last < self._share * self.elapsed
+    def __enter__(self) -> None:
+        self._last = time.perf_counter() - self._begin
 
-    @contextmanager
-    def speaking(self) -> Iterator[None]:
-        """Count the time within as spent on words."""
-        self._said = begin = self.elapsed
-        try:
-            yield
-        finally:
-            self.spent += self.elapsed - begin
-
-    @contextmanager
-    def drawing(self) -> Iterator[None]:
-        """Count the time within as spent on a picture."""
-        begin = self.elapsed
-        try:
-            yield
-        finally:
-            self._last = self.elapsed - begin
-            self.spent += self._last
+    def __exit__(self, *_: object) -> None:
+        self._spent += time.perf_counter() - self._begin - self._last
+        self._last = time.perf_counter() - self._begin
 
 
-def _links(csv: str, png: bytes) -> str:
-    files = {"runs.csv": ("text/csv", csv.encode()), "runs.png": ("image/png", png)}
-    links = (
-        f'<a download="arc_{name}" href="data:{kind};base64,{base64.b64encode(data).decode()}">'
-        f"arc_{name}</a>"
-        for name, (kind, data) in files.items()
-    )
-    return f"export: {' &nbsp; '.join(links)}"
+def _facts(run: ArcRun) -> dict[str, Any]:
+    """What a page needs to draw a run."""
+    records = [record for record in run.records if len(record)]
+    last = records[-1]
+    return {
+        "number": run.number,
+        "rule": run.settings.rule,
+        "label": run.label,
+        "task": run.task.id,
+        "steps": run.settings.steps,
+        "ended": run.ended,
+        "floor": last.floor[0],
+        "curves": [{k: _thinned(r, name) for k, name in _CURVES.items()} for r in records],
+        "prediction": last.examination.predictions[0].tolist(),
+        "seed": last.seed,
+        "step": len(last),
+    }
+
+
+def _thinned(record: Record, name: str) -> list[list[float]]:
+    """Points (step, value) of a curve, few enough for a page; the last is always there."""
+    curve = getattr(record, name)
+    steps = range(0, len(curve), max(1, len(curve) // _POINTS))
+    points = [[step, curve[step]] for step in steps] + [[len(curve) - 1, curve[-1]]]
+    return [[step, value] for step, value in points if math.isfinite(value)]
+
+
+def _known(run: ArcRun) -> bool:
+    return run.task.test[0].output is not None
+
+
+def _blind(run: ArcRun) -> str:
+    """How the seed that was begun last is doing, where the test answer is hidden."""
+    record = run.records[-1]
+    return f"seed {record.seed}, step {len(record)}: loss {record.loss[-1]:.3g}"
+
+
+def _verdict(run: ArcRun) -> str:
+    return run.verdict if _known(run) else f"loss {run.records[-1].loss[-1]:.3g}, answer hidden"

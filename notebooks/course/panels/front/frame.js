@@ -4,6 +4,12 @@ import { asLink, asPython, fromLink } from "./link.js";
 import { html, onResize } from "./shared.js";
 
 const OWN = "your own";
+const ORDERS = ["start", "pause", "step", "stop"];
+const ALLOWED = {
+  idle: ["start", "step", "more"],
+  running: ["pause", "step", "stop"],
+  paused: ["start", "step", "stop"],
+};
 const SAVE_EVERY = 60; // ms between two messages to the kernel while a hand drags
 
 // Build a panel in `el`. `build(frame)` returns what is peculiar to it, a view with
@@ -123,7 +129,8 @@ export function makeFrame(model, el, build) {
         html("button", { click, disabled: Boolean(guessed), "aria-pressed": String(chosen) }, words + mark),
       );
     });
-    if (guessed) guess.append(guessed[0] === asked.answer ? "Right." : "Not so.");
+    const unknown = asked.answer < 0;
+    if (guessed) guess.append(unknown ? "We shall see." : guessed[0] === asked.answer ? "Right." : "Not so.");
   }
 
   function showStatus() {
@@ -138,14 +145,7 @@ export function makeFrame(model, el, build) {
     progress.hidden = !going;
     progress.value = share ?? 0;
     for (const [name, button] of Object.entries(orders)) {
-      button.disabled =
-        name === "start"
-          ? phase === "running" || phase === "stopping"
-          : name === "step"
-            ? phase === "stopping"
-            : name === "pause"
-              ? phase !== "running"
-              : !going || phase === "stopping";
+      button.disabled = !(ALLOWED[phase ?? "idle"] ?? []).includes(ORDERS.includes(name) ? name : "more");
     }
     if (orders.start) orders.start.textContent = phase === "paused" ? "Go on" : "Start";
   }
@@ -228,6 +228,10 @@ export function makeFrame(model, el, build) {
       laid.push(fields[name].node);
     }
     left.prepend(...laid);
+    for (const [name, node] of Object.entries(view?.extras ?? {})) {
+      if (name === tab) left.append(node);
+      else node.remove();
+    }
     if (view?.tab) {
       if (tab === view.tab.name) left.append(view.tab.node);
       else view.tab.node.remove();
@@ -236,6 +240,10 @@ export function makeFrame(model, el, build) {
 
   view = build(frame);
   layControls();
+  for (const [words, order] of (hasKernel && view.buttons) || []) {
+    orders[order] = button(words, () => model.send({ do: order }));
+    bar.append(orders[order]);
+  }
   if (view.ask) bar.append(predict);
   bar.append(share);
   if (about().target) bar.append(target);

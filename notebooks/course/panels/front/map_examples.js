@@ -45,7 +45,7 @@ export function makeExamples(frame) {
     const { run, counts, heard, moment, rule, box } = state;
     const width = node.clientWidth;
     if (!width) return;
-    const room = Math.min((box.left - box.size * (12.5 + 1.28 * rows.length)) / rows.length, box.size * 4);
+    const room = Math.min((box.left - box.size * (12.5 + 1.4 * rows.length)) / rows.length, box.size * 4);
     for (const { canvas, words, on, touch, number } of rows) {
       const [input, output] = run.pairs[number - 1];
       const across = 2 * input[0].length + 1;

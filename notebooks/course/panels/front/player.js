@@ -6,7 +6,7 @@ import { html } from "./shared.js";
 export function makePlayer(go) {
   let [at, last, playing, begun] = [0, 0, false, 0];
   const play = html("button", { type: "button", click: () => (playing ? pause() : start()) }, "▶ Play");
-  const step = html("button", { type: "button", click: () => move(at + 1) }, "Step");
+  const step = html("button", { type: "button", "aria-label": "one step", click: () => move(at + 1) }, "+1");
   const slider = html("input", { type: "range", min: 0, step: 1, "aria-label": "step" });
   const readout = html("span", { class: "cp-readout" });
   const pace = html("select", { "aria-label": "pace" });
