@@ -96,7 +96,7 @@ class Settings:
         return getattr(cl, RULES[self.rule][0])(**settings)
 
     def python(self) -> str:
-        """Three lines of Python that repeat the run, with what differs from the defaults."""
+        """A few lines of Python that repeat the run, with what differs from the defaults."""
         imports, settings = "import consensus_lib as cl", self._rule_settings()
         arguments = [f"{name}={value!r}" for name, value in settings.items()]
         if self.rule == "random mask":
@@ -108,6 +108,7 @@ class Settings:
         return "\n".join(
             [
                 imports,
+                "from course import arc",
                 f"task = arc.load_task({self.task!r})",
                 f"runs = [{call} for seed in {self.seeds!r}]",
             ]
