@@ -66,7 +66,7 @@ def test_the_three_lines_repeat_the_run(rule):
     settings = replace(QUICK, rule=rule, zeros="abstain", threshold=0.5, p=1.0, seeds=(0, 3))
     found = {}
     lines = settings.python()
-    assert len(lines.splitlines()) == 3
+    assert len(lines.splitlines()) == 4
     exec(lines, found)
     ours = [record.loss for record in trained(settings).records]
     assert [run.loss for run in found["runs"]] == ours
