@@ -57,10 +57,10 @@ class Toy(Panel):
         if self.fails == "work":
             raise ArithmeticError("diverged at step 3")
         while len(self.counts) < self.steps:
-            if stop.is_set():
-                return None
             self.counts.append(len(self.counts))
             self.say(f"count {len(self.counts)}")
+            if stop.is_set():
+                return None
         return f"counted to {len(self.counts)}"
 
     def forget(self):
@@ -231,7 +231,7 @@ def test_the_status_line_ends_in_the_truth_whatever_the_order(order):
         assert toy.wait(SECONDS)
         assert toy.status == "counted to 1"
         toy.stop()
-        assert toy.status == "Nothing runs."
+        assert toy.status == "Nothing is running."
         return
     if order == "reset":
         threading.Timer(0.05, toy.go_on.set).start()

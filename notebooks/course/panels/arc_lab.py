@@ -89,6 +89,8 @@ class ArcLab(Panel):
         if isinstance(values.get("task"), str):
             self._admit(values["task"])
         super().set(**values)
+        if "task" in values:
+            self.redraw()  # a file of the same name may say something else now
 
     def start(self) -> None:
         """Run the settings on the controls, in the worker thread; or go on after a pause."""
@@ -122,7 +124,7 @@ class ArcLab(Panel):
         return export(self.runs)
 
     def python(self) -> str:
-        """Three lines of Python that run what `start` would run."""
+        """Lines of Python that run what `start` would run."""
         return self.settings.python()
 
     def draw(self) -> Picture:

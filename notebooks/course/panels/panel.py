@@ -58,7 +58,7 @@ def front_end(name: str) -> str:
 
 
 class Leash(threading.Event):
-    """What the work asks before each of its steps: shall it end? The answer waits in a pause."""
+    """What the work asks after each of its steps: shall it end? The answer waits in a pause."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Leash(threading.Event):
         self._go.set()
 
     def hold(self, once: bool = False) -> None:
-        """Pause before the next step; with `once` after it."""
+        """Pause when asked next; with `once` when asked after that."""
         self._once = once
         (self._go.set if once else self._go.clear)()
 
@@ -147,7 +147,7 @@ class Panel(anywidget.AnyWidget):
     def work(self, stop: Leash) -> str | None:
         """Do what takes long, in the worker thread, and return how it ended.
 
-        It ends soon after `stop` is set, asks `stop.is_set()` before each step, and returns None
+        It ends soon after `stop` is set, asks `stop.is_set()` after each step, and returns None
         where it was stopped before its end. It may call `say` and `tell`.
         """
         raise NotImplementedError
@@ -223,7 +223,9 @@ class Panel(anywidget.AnyWidget):
         """Ask the worker to end; `wait` for it to have ended."""
         with self._turn:
             self._leash.set()
-            self.tell(**({"phase": "stopping"} if self.running else {"words": "Nothing runs."}))
+            self.tell(
+                **({"phase": "stopping"} if self.running else {"words": "Nothing is running."})
+            )
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the worker to end, at most `timeout` seconds; return whether it has."""
@@ -315,7 +317,7 @@ class Panel(anywidget.AnyWidget):
     def _begin(self, once: bool = False) -> None:
         self._leash = Leash()
         if once:
-            self._leash.hold(once=True)
+            self._leash.hold()
         self.problem = None
         phase = "paused" if once else "running"
         asked = _to_page(self.values)

@@ -18,7 +18,6 @@ function build(frame) {
     waiting = setTimeout(() => frame.send({ do: "upload", name: "painted.json", task }), 400);
   });
   let [box, waiting] = [null, null];
-  grids.canvas.classList.add("outcome");
   const drawing = svg("svg", { class: "outcome", style: "pointer-events: none" });
   const table = html("div", {
     class: "cp-scroll outcome",
@@ -86,7 +85,8 @@ function build(frame) {
     if (!box) return;
     const task = model.get("task");
     const all = looks();
-    const mine = all.filter(({ run }) => run.task === task.id).slice(-2);
+    const hidden = frame.root.classList.contains("hiding");
+    const mine = hidden ? [] : all.filter(({ run }) => run.task === task.id).slice(-2);
     const { width, grids: high, size } = box;
     const colorOf = (run) => all.find((look) => look.run === run).color;
     if (!grids.painting)

@@ -23,6 +23,8 @@ export function makeFrame(model, el, build) {
   const inLab = Boolean(document.querySelector(".jp-LabShell"));
   const hasKernel = model.get("kernel") !== false;
   const root = html("div", { class: "cp cl-panel", role: "group", "aria-label": about().name });
+  // JupyterLab would take a slider's arrows for itself, and cut a cell on an x.
+  root.addEventListener("keydown", (event) => event.ctrlKey || event.metaKey || event.stopPropagation());
   const stage = html("div", { class: "cp-stage" });
   const left = html("div", { class: "cp-left" });
   const bar = html("div", { class: "cp-bar" });
