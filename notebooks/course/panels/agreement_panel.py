@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from functools import cache
+from typing import ClassVar
 
-import ipywidgets as widgets
 import torch
 from torch import Tensor
+from traitlets import Bytes
 
 from consensus_lib.rules import (
     AgreementWeighted,
@@ -23,15 +24,16 @@ from consensus_lib.rules import (
 )
 from course.figures import style
 from course.figures.one_weight import LOOKS
-from course.panels.matplotlib_panel import Panel
+from course.panels.controls import ladder, number
+from course.panels.panel import Panel, front_end
 
 __all__ = ["WEIGHTS", "FamilyOfRules", "draw_examples", "draw_objections", "gains"]
 
 WEIGHTS = 200
-_MOST = 12
+_MOST, _DRAWS = 12, 10
 _TIMES = 5  # the target: so many times the weights of consensus
 _OBJECTION = {"marker": "x", "color": "#B3261E", "markeredgewidth": 2.5}
-_POWERS = (-math.inf, -10.0, -4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
+_POWERS = (-10.0, -4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
 
 
 def draw_examples(
@@ -44,14 +46,25 @@ def draw_examples(
     Each entry is 0 with the probability `zeros`. To add an example, or to move a number a
     little, leaves all else as it was.
     """
-    source = torch.Generator().manual_seed(draw)
-    shared = torch.randn(WEIGHTS, generator=source, dtype=torch.float64)
-    own = torch.randn(_MOST, WEIGHTS, generator=source, dtype=torch.float64)
-    lots = torch.rand(_MOST, WEIGHTS, generator=source, dtype=torch.float64)
+    shared, own, lots, _ = (part.double() for part in _noise(draw).split([1, _MOST, _MOST, 1]))
     side = torch.ones(_MOST, 1, dtype=torch.float64)
     side[:opponents] = -1
     mixed = math.sqrt(correlation) * side * shared + math.sqrt(1 - correlation) * own
     return mixed.masked_fill(lots < zeros, 0.0)[:voters]
+
+
+@cache
+def _noise(draw: int) -> Tensor:
+    """What a draw is made of: (1 + _MOST + _MOST + 1, WEIGHTS) in float32, which a page carries.
+
+    What all share, what each has of its own, the lots of the zeros, and those of a random mask.
+    """
+    source = torch.Generator().manual_seed(draw)
+    shared = torch.randn(1, WEIGHTS, generator=source, dtype=torch.float64)
+    own = torch.randn(_MOST, WEIGHTS, generator=source, dtype=torch.float64)
+    lots = torch.rand(_MOST, WEIGHTS, generator=source, dtype=torch.float64)
+    mask = torch.rand(1, WEIGHTS, generator=torch.Generator().manual_seed(draw))
+    return torch.cat([shared.float(), own.float(), lots.float(), mask])
 
 
 def gains(update: Tensor, gradients: Tensor) -> Tensor:
@@ -126,21 +139,21 @@ class FamilyOfRules(Panel):
         "half of them silent": {"correlation": 0.5, "zeros": 0.5},
     }
 
+    _esm = front_end("family_of_rules")
+    noise = Bytes().tag(sync=True)
+    controls: ClassVar = {
+        "voters": number("voters N", 2, _MOST, 1, first=4),
+        "correlation": number("correlation", 0.0, 1.0, 0.05, first=0.0),
+        "opponents": number("opponents", 0, 3, 1, first=0),
+        "zeros": number("zeros", 0.0, 0.9, 0.05, first=0.0),
+        "threshold": number("threshold", 0.0, 1.0, 0.05, first=1.0),
+        "p": ladder("power p", [("−∞", -math.inf), *_POWERS], first=0.0),
+        "draw": number("draw", 0, _DRAWS - 1, 1, first=0),
+    }
+
     def __init__(self) -> None:
-        share = {"min": 0.0, "max": 1.0, "step": 0.05}
-        super().__init__(
-            {
-                "voters": widgets.IntSlider(4, 2, _MOST, description="voters N"),
-                "correlation": widgets.FloatSlider(0.0, **share, description="correlation"),
-                "opponents": widgets.IntSlider(0, 0, 3, description="opponents"),
-                "zeros": widgets.FloatSlider(0.0, **share | {"max": 0.9}, description="zeros"),
-                "threshold": widgets.FloatSlider(1.0, **share, description="threshold"),
-                "p": widgets.SelectionSlider(
-                    options=[(_written(p), p) for p in _POWERS], value=0.0, description="power p"
-                ),
-                "draw": widgets.IntSlider(0, 0, 9, description="draw"),
-            }
-        )
+        noise = torch.stack([_noise(draw) for draw in range(_DRAWS)])
+        super().__init__(noise=noise.numpy().tobytes())
 
     @property
     def gradients(self) -> Tensor:
@@ -181,7 +194,3 @@ class FamilyOfRules(Panel):
             )
             return f"the mask moves {shares}. Who has more?"
         return None
-
-
-def _written(p: Any) -> str:
-    return "−∞" if p == -math.inf else f"{p:g}".replace("-", "−")
