@@ -95,16 +95,16 @@ def panel():
 
 
 def test_the_panel_trains_and_shows_the_line(panel):
-    before = panel.screen.value
+    before = panel.screen
     panel.start()
     assert panel.wait(PATIENCE)
     assert panel.problem is None
     assert "Barrier" in panel.status
-    assert panel.screen.value != before
+    assert panel.screen != before
     panel.set(seed=1)
     assert panel.line is None
     panel.reset()
-    assert panel.screen.value == before
+    assert panel.screen == before
 
 
 def test_stop_ends_the_training(panel, monkeypatch):

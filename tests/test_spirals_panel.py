@@ -66,7 +66,7 @@ def test_panel_and_fit_have_the_same_numbers(panel, rule):
     alike = spirals.alike_everywhere(spirals.draw_data(panel.recipe, 1))
     assert f"{panel.courses[1].test:.2f}" in panel.status
     assert f"{alike} of 2" in panel.status
-    assert panel.progress.value == panel.progress.max == 200
+    assert panel.told["progress"] == 1.0
 
 
 @pytest.fixture(scope="module")
@@ -87,18 +87,17 @@ def test_every_control_changes_the_run(panel, first, name):
 @pytest.mark.parametrize("preset", Spirals.presets)
 def test_every_preset_can_be_chosen(panel, preset):
     panel.choose(preset)
-    assert panel.preset_menu.value == preset
-    assert {**panel._first, **panel.presets[preset]} == panel.values
+    assert {**panel.first, **panel.presets[preset]} == panel.values
     assert panel.problem is None
 
 
 def test_the_picture_moves_while_it_trains_and_stop_answers(panel):
     panel.set(steps=2000)
-    frames = {panel.screen.value}
+    frames = {panel.screen}
     panel.start()
     for count in (2, 3):
-        until(lambda: panel.screen.value not in frames)
-        frames.add(panel.screen.value)
+        until(lambda: panel.screen not in frames)
+        frames.add(panel.screen)
         assert len(frames) == count
     threads = threading.active_count()
     panel.start()
@@ -119,7 +118,6 @@ def test_reset_while_running(panel):
     assert not panel.running
     assert panel.courses == []
     assert panel.recipe == spirals.Recipe()
-    assert panel.progress.value == 0
 
 
 def reached(panel, mean, other, rule="consensus", **asked):
@@ -146,5 +144,15 @@ def test_the_target_asks_for_few_environments_and_a_long_signature(panel):
 
 def test_a_page_without_a_kernel_keeps_the_picture(panel):
     run(panel)
-    bundle = panel._repr_mimebundle_()
-    assert base64.b64decode(bundle["image/png"]) == panel.picture.png()
+    bundle, _ = panel._repr_mimebundle_()
+    assert base64.b64decode(bundle["image/png"]) == panel.png()
+    assert "spirals" in panel.picture.alt.lower()
+
+
+def test_a_changed_control_drops_what_it_does_not_stand_for(panel):
+    run(panel)
+    trained = panel.screen
+    panel.set(environments=4)
+    assert panel.courses == []
+    assert panel.screen != trained
+    assert "not trained" in panel.picture.alt

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Mapping
 from typing import ClassVar
 
-import ipywidgets as widgets
-
 from course.arc import load_task
 from course.figures import style
-from course.panels.matplotlib_panel import Panel
+from course.panels.controls import choice, number
+from course.panels.drawn_panel import DrawnPanel
+from course.panels.panel import Leash
 from course.study.between import Line, line_between
 from course.study.plan import LEVEL, MAIN, study_tasks
 from course.study.rules import MAIN_RULES
@@ -43,7 +42,7 @@ def draw_line(line: Line | None, rules: tuple[str, str]) -> style.Picture:
     return figure
 
 
-class Between(Panel):
+class Between(DrawnPanel):
     """Two networks from the same first weights, trained by two rules, and the line between.
 
     Controls: `task`, `first` and `second` (rules), `seed`.
@@ -68,18 +67,13 @@ class Between(Panel):
         self.line: Line | None = None
         small = [t for t in study_tasks() if _cells(t) <= _SMALL][:12]
         rules = [rule for rule in MAIN_RULES if (MAIN, rule) in rates]
-        super().__init__(
-            {
-                "task": widgets.Dropdown(options=small, description="task"),
-                "first": widgets.Dropdown(options=rules, value="mean", description="first rule"),
-                "second": widgets.Dropdown(
-                    options=rules, value="consensus", description="second rule"
-                ),
-                "seed": widgets.IntSlider(
-                    min=0, max=9, description="seed", continuous_update=False
-                ),
-            }
-        )
+        self.controls = {
+            "task": choice("task", small),
+            "first": choice("first rule", rules, "mean"),
+            "second": choice("second rule", rules, "consensus"),
+            "seed": number("seed", 0, 9, 1, first=0),
+        }
+        super().__init__()
 
     @property
     def rules(self) -> tuple[str, str]:
@@ -94,16 +88,17 @@ class Between(Panel):
         """Drop the line."""
         self.line = None
 
-    def work(self, stop: threading.Event) -> None:
+    def work(self, stop: Leash) -> str | None:
         """Train both and look between; what was changed meanwhile makes the line worthless."""
-        before = self.values
+        before = dict(self.values)
         rates = tuple(self._rates[MAIN, rule] for rule in self.rules)
-        task, seed = load_task(before["task"]), before["seed"]
-        line = line_between(task, self.rules, rates, seed, stop=stop)
-        if line is None or self.values != before:
-            return
+        line = line_between(load_task(before["task"]), self.rules, rates, before["seed"], stop=stop)
+        if line is None:
+            return None
+        if self.values != before:
+            return "The controls changed on the way: start again."
         self.line = line
-        self.say(
+        return (
             f"Ended after {line.ends[0]} and {line.ends[1]} steps. Barrier {line.barrier:.3f}; "
             f"test loss falls {line.gain:.3f} below both ends."
         )

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import anywidget
-from traitlets import Bytes, Dict
+from traitlets import Dict
 
 from course.figures import style
 from course.panels.controls import Control
-from course.panels.still import still
+from course.panels.still import beside
 
 __all__ = ["Leash", "Panel", "front_end"]
 
@@ -122,7 +122,6 @@ class Panel(anywidget.AnyWidget):
     )
     about = Dict().tag(sync=True)
     told = Dict().tag(sync=True)
-    picture = Bytes().tag(sync=True)
 
     def __init__(self, **traits: Any) -> None:
         self._turn = threading.RLock()
@@ -139,6 +138,10 @@ class Panel(anywidget.AnyWidget):
     def draw(self) -> style.Picture:
         """Return a picture of the state, for readers without a page that can move."""
         raise NotImplementedError
+
+    def still(self) -> style.Picture:
+        """The picture that stands beside the controls where no page can move."""
+        return self.draw()
 
     def judge(self) -> str | None:
         """Return in a few words how the target is reached, None where it is not."""
@@ -286,7 +289,7 @@ class Panel(anywidget.AnyWidget):
     def png(self) -> bytes:
         """The picture with the controls beside it, as PNG bytes."""
         lines = {c.label: c.words(self.values[name]) for name, c in self.controls.items()}
-        return still(self.draw(), lines, self.target, self.reached, self.status)
+        return beside(self.still(), lines, self.target, self.reached, self.status)
 
     def html(self) -> str:
         """A piece of a page that shows this panel as it is now and needs no kernel.

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-import ipywidgets as widgets
 from torch import nn
 
 from consensus_lib.rules import AgreementWeighted, AndMask, Consensus, Mean, Rule
 from course.figures import style
 from course.figures.invariance import looks, show_accuracies, show_answers
-from course.panels.matplotlib_panel import Panel
+from course.panels.controls import choice, ladder, number, tick
+from course.panels.drawn_panel import DrawnPanel
+from course.panels.panel import Leash
 from course.toys.spirals import Data, Outcome, Recipe, alike_everywhere, draw_data, fit
 
 __all__ = ["RULES", "Spirals"]
@@ -45,7 +46,7 @@ class _Course:
         return self.seen[-1][2]
 
 
-class Spirals(Panel):
+class Spirals(DrawnPanel):
     """Learn the spirals by the mean, then by another rule, with the same first weights.
 
     Controls: `environments` (2 to 16), `dimensions` of the signature (1 to 16), `rule` (a name
@@ -70,29 +71,23 @@ class Spirals(Panel):
         "softer: weighted mean": {"rule": "weighted mean"},
     }
 
+    controls: ClassVar = {
+        "environments": number("voters E", 2, 16, 1, first=12),
+        "dimensions": number("signature", 1, 16, 1, first=8),
+        "rule": choice("rule", RULES),
+        "learning_rate": ladder("learning rate", [1e-3, 3e-3, 1e-2, 3e-2, 1e-1], 3e-2),
+        "weight_decay": ladder("decay", [0.0, 1e-5, 1e-4, 1e-3, 1e-2], 1e-4),
+        "hold_masked": tick("hold masked"),
+        "steps": ladder("steps", [100, 300, 500, 1000, 2000], 500),
+        "seed": number("seed", 0, 9, 1, first=0),
+    }
+
     def __init__(self) -> None:
         self.courses: list[_Course] = []
         self._data: Data | None = None
         self._asked: dict[str, Any] = {}
         self._next_picture = 0.0
-        super().__init__(
-            {
-                "environments": widgets.IntSlider(12, 2, 16, description="voters E"),
-                "dimensions": widgets.IntSlider(8, 1, 16, description="signature"),
-                "rule": widgets.Dropdown(options=[*RULES], description="rule"),
-                "learning_rate": widgets.SelectionSlider(
-                    options=[1e-3, 3e-3, 1e-2, 3e-2, 1e-1], value=3e-2, description="learning rate"
-                ),
-                "weight_decay": widgets.SelectionSlider(
-                    options=[0.0, 1e-5, 1e-4, 1e-3, 1e-2], value=1e-4, description="decay"
-                ),
-                "hold_masked": widgets.Checkbox(False, description="hold masked", indent=False),
-                "steps": widgets.SelectionSlider(
-                    options=[100, 300, 500, 1000, 2000], value=500, description="steps"
-                ),
-                "seed": widgets.IntSlider(0, 0, 9, description="seed"),
-            }
-        )
+        super().__init__()
 
     @property
     def recipe(self) -> Recipe:
@@ -100,23 +95,25 @@ class Spirals(Panel):
         names = ("environments", "dimensions", "steps")
         return Recipe(**{name: self.values[name] for name in names})
 
-    def work(self, stop: threading.Event) -> None:
-        """See `Panel.work`."""
+    def on_change(self, names: Collection[str]) -> None:
+        """Drop results that the controls no longer stand for."""
+        if not self.running:
+            self.forget()
+
+    def work(self, stop: Leash) -> str | None:
+        """Train by the mean, and then by the rule on the control."""
         values, recipe = self.values, self.recipe
         names = ("learning_rate", "weight_decay", "seed", "hold_masked")
         chosen = {name: values[name] for name in names}
         rules = {"mean": Mean(), values["rule"]: RULES[values["rule"]]}
         self.courses = [_Course(rule) for rule in rules]
         self._data, self._asked = draw_data(recipe, values["seed"]), values
-        self.progress.value, self.progress.max = 0, 2 * recipe.steps
-        for number, (course, rule) in enumerate(zip(self.courses, rules.values(), strict=True)):
+        for place, (course, rule) in enumerate(zip(self.courses, rules.values(), strict=True)):
 
-            def follow(outcome: Outcome, course: _Course = course, number: int = number) -> bool:
-                if stop.is_set():
-                    return True
+            def follow(outcome: Outcome, course: _Course = course, place: int = place) -> bool:
                 course.seen, course.network = outcome.seen, outcome.network
                 step, train, test = outcome.seen[-1]
-                self.progress.value = number * recipe.steps + step
+                self.tell(progress=(place * recipe.steps + step) / (2 * recipe.steps))
                 self.say(f"{course.rule}, step {step}: training {train:.2f}, test {test:.2f}")
                 if time.monotonic() >= self._next_picture:
                     begin = time.monotonic()
@@ -125,18 +122,17 @@ class Spirals(Panel):
                 return stop.is_set()
 
             outcome = fit(recipe, rule, **chosen, every=_BETWEEN_LOOKS, on_look=follow)
-            if stop.is_set():
-                self.say("Stopped.")
-                return
+            if stop.pulled:
+                return None
             if outcome.history.stopped == "diverged":
                 raise ArithmeticError(f"{course.rule} diverged: lower the learning rate")
             course.done = True
         ends = ", ".join(f"{course.rule} {course.test:.2f}" for course in self.courses)
         alike = f"{alike_everywhere(self._data)} of {recipe.dimensions}"
-        self.say(f"Test accuracy: {ends}. Same sign in every environment: {alike} of a signature.")
+        return f"Test accuracy: {ends}. Same sign in every environment: {alike} of a signature."
 
     def forget(self) -> None:
-        """See `Panel.forget`."""
+        """Drop both runs."""
         self.courses, self._data = [], None
 
     def draw(self) -> style.Picture:

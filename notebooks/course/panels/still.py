@@ -10,13 +10,13 @@ from matplotlib.image import imread
 
 from course.figures import style
 
-__all__ = ["still"]
+__all__ = ["beside"]
 
 _WIDTH, _LINE = 3.4, 0.27  # inches
 _LETTERS = 34  # in a line
 
 
-def still(
+def beside(
     picture: style.Picture,
     lines: Mapping[str, str],
     target: str,

@@ -5,11 +5,10 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-import ipywidgets as widgets
-
 from course.figures import style
 from course.figures.study_figures import COUNTS, Column, draw_forest
-from course.panels.matplotlib_panel import Panel
+from course.panels.controls import choice, several
+from course.panels.drawn_panel import DrawnPanel
 from course.study.comparing import ERROR, Comparison
 from course.study.inference import holm
 from course.study.plan import Budget
@@ -40,7 +39,7 @@ _TASKS = MappingProxyType(
 _MOMENTS: tuple[Moment, ...] = ("end", *Budget().levels, "best")
 
 
-class StudyPanel(Panel):
+class StudyPanel(DrawnPanel):
     """Any comparison of the study as forest and table, beside the number of looks it cost.
 
     Controls: `measure` (a name of `MEASURES`), `moment` ("end", a training loss, "best"),
@@ -79,22 +78,15 @@ class StudyPanel(Panel):
         self.looks: dict[Look, float] = {}
         self.shown: Findings | None = None
         rules = rules_of(columns)
-        super().__init__(
-            {
-                "measure": widgets.Dropdown(
-                    options=[*MEASURES], description="measure", style={"description_width": "70px"}
-                ),
-                "moment": widgets.Dropdown(
-                    options=[(moment_in_words(moment), moment) for moment in _MOMENTS],
-                    description="moment",
-                ),
-                "baseline": widgets.Dropdown(options=rules, description="baseline"),
-                "tasks": widgets.Dropdown(options=[*_TASKS], description="tasks"),
-                "rules": widgets.SelectMultiple(
-                    options=rules, value=("consensus",), rows=len(rules), description="rules"
-                ),
-            }
-        )
+        moments = [(moment_in_words(moment), moment) for moment in _MOMENTS]
+        self.controls = {
+            "measure": choice("measure", MEASURES),
+            "moment": choice("moment", moments),
+            "baseline": choice("baseline", rules),
+            "tasks": choice("tasks", _TASKS),
+            "rules": several("rules", rules, first=("consensus",)),
+        }
+        super().__init__()
 
     def draw(self) -> style.Picture:
         """Compare what the controls say, count it as looked at, and draw it."""
