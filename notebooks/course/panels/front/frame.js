@@ -20,7 +20,7 @@ export function makeFrame(model, el, build) {
   const about = () => model.get("about");
   const told = () => model.get("told") ?? {};
   const first = () => Object.fromEntries(Object.entries(about().controls).map(([n, c]) => [n, c.first]));
-  const inLab = Boolean(document.querySelector(".jp-LabShell"));
+  const inLab = Boolean(document.querySelector("#jp-main-dock-panel"));
   const hasKernel = model.get("kernel") !== false;
   const root = html("div", { class: "cp cl-panel", role: "group", "aria-label": about().name });
   // JupyterLab would take a slider's arrows for itself, and cut a cell on an x.
