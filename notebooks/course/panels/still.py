@@ -14,6 +14,7 @@ __all__ = ["beside"]
 
 _WIDTH, _LINE = 3.4, 0.27  # inches
 _LETTERS = 34  # in a line
+_MOST = 9  # controls with a line each; more of them share lines
 
 
 def beside(
@@ -34,7 +35,8 @@ def beside(
     """
     pixels = imread(BytesIO(picture.png()))
     height, width = (side / style.DPI for side in pixels.shape[:2])
-    rows = [(f"{label}: {value}", "black") for label, value in lines.items()]
+    told = [f"{label}: {value}" for label, value in lines.items()]
+    rows = [(text, "black") for text in (told if len(told) <= _MOST else ["; ".join(told)])]
     if target:
         rows.append((f"☑ Reached: {reached}" if reached else f"☐ Target: {target}", style.NEUTRAL))
     if status:
