@@ -58,6 +58,8 @@ class Demo(widgets.VBox):
         if name not in self.panels:
             self.panels[name] = _PANELS[name][1]()
             self.panels[name].layout.width = "100%"
+            if name == "AgreementMap":
+                self.panels[name].start()  # a map of no run is an empty page
         self._bar.chosen = name
         self._stage.children = [self.panels[name]]
         return self.panels[name]

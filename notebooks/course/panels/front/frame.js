@@ -46,11 +46,8 @@ export function makeFrame(model, el, build) {
     model,
     root,
     stage,
-    left,
-    bar,
     about,
     told,
-    hasKernel,
     get values() {
       return values;
     },
@@ -252,7 +249,13 @@ export function makeFrame(model, el, build) {
   bar.append(guess);
   const adopt = () => {
     const theirs = model.get("values");
-    if (performance.now() - saved < 3 * SAVE_EVERY || equal(theirs, values)) return;
+    if (equal(theirs, values)) return;
+    // While a hand moves, what comes back is where it was a moment ago.
+    const busy = saved + 3 * SAVE_EVERY - performance.now();
+    if (busy > 0) {
+      setTimeout(adopt, busy);
+      return;
+    }
     values = { ...values, ...theirs };
     guessed = false;
     redraw();
