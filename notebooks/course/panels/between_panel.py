@@ -36,8 +36,8 @@ def draw_line(line: Line | None, rules: tuple[str, str]) -> style.Picture:
             line.shares, line.test, color=style.NEUTRAL, linewidth=2.5, ls="--", label="test loss"
         )
         ax.set_ylim(0, None)
-        style.add_legend(ax, loc="upper right")
-    style.hold_still(figure, left=0.1, right=0.93, bottom=0.16, top=0.95)
+        style.add_legend(ax, loc="lower center", bbox_to_anchor=(0.5, 0.99), ncols=2)
+    style.hold_still(figure, left=0.1, right=0.93, bottom=0.16, top=0.88)
     figure.alt = f"Training and test loss on the line from {rules[0]} to {rules[1]}"
     return figure
 
